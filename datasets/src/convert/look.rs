@@ -1,0 +1,110 @@
+//! Reading one file and looking at it: what a conversion's reader threads do.
+
+use std::io::Read;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Check;
+use crate::error::DatasetError;
+use crate::examine::{ImageExaminer, PixelSums};
+use crate::header::image_size;
+
+/// Larger files go to the ledger, so that a few readers cannot use up the memory.
+pub(super) const IMAGE_BYTES_MAX: u64 = 128 << 20;
+
+/// A file that was read and looked at.
+pub(super) struct Looked {
+    /// The size of the file, by which row groups and shards are cut.
+    pub(super) source_bytes: u64,
+    pub(super) outcome: Result<GoodImage, BadImage>,
+}
+
+pub(super) struct GoodImage {
+    pub(super) bytes: Vec<u8>,
+    pub(super) width_px: u32,
+    pub(super) height_px: u32,
+    /// There where the image was to be measured.
+    pub(super) sums: Option<PixelSums>,
+}
+
+pub(super) struct BadImage {
+    pub(super) reason: String,
+    /// XXH3-64 of the file, unless it was too large to be read.
+    pub(super) xxh3: Option<u64>,
+}
+
+/// A file that is open, and its size.
+pub(super) struct OpenFile {
+    file: fs_err::File,
+    pub(super) bytes: u64,
+}
+
+impl OpenFile {
+    pub(super) fn open(path: &Path) -> Result<OpenFile, DatasetError> {
+        let file = fs_err::File::open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(OpenFile { file, bytes })
+    }
+
+    /// How much memory reading it takes.
+    pub(super) fn bytes_to_read(&self) -> u64 {
+        bytes_to_read(self.bytes)
+    }
+
+    /// Reads the file and looks at it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read; a bad image is no error here.
+    pub(super) fn look(
+        self,
+        check: Check,
+        measure: bool,
+        examiner: &dyn ImageExaminer,
+    ) -> Result<Looked, DatasetError> {
+        let source_bytes = self.bytes;
+        if source_bytes > IMAGE_BYTES_MAX {
+            let reason = format!("the file is too large: expected at most {IMAGE_BYTES_MAX} bytes, got {source_bytes}");
+            return Ok(Looked { source_bytes, outcome: Err(BadImage { reason, xxh3: None }) });
+        }
+        let mut bytes = Vec::with_capacity(source_bytes as usize);
+        // A file that grows meanwhile must not be read beyond what was accounted for.
+        self.file.take(source_bytes).read_to_end(&mut bytes)?;
+        let outcome = match examine(&bytes, check, measure, examiner) {
+            Ok(((width_px, height_px), sums)) => Ok(GoodImage { bytes, width_px, height_px, sums }),
+            Err(reason) => Err(BadImage { reason, xxh3: Some(xxh3_64(&bytes)) }),
+        };
+        Ok(Looked { source_bytes, outcome })
+    }
+}
+
+impl Looked {
+    /// How much memory reading it took, the same number as [`OpenFile::bytes_to_read`] gave before.
+    pub(super) fn bytes_read(&self) -> u64 {
+        bytes_to_read(self.source_bytes)
+    }
+}
+
+fn bytes_to_read(file_bytes: u64) -> u64 {
+    if file_bytes > IMAGE_BYTES_MAX { 0 } else { file_bytes }
+}
+
+type Examined = ((u32, u32), Option<PixelSums>);
+
+fn examine(bytes: &[u8], check: Check, measure: bool, examiner: &dyn ImageExaminer) -> Result<Examined, String> {
+    // Code that panics over one image must not end a conversion of a million.
+    let guarded = catch_unwind(AssertUnwindSafe(|| {
+        let size = image_size(bytes)?;
+        if check == Check::Decode {
+            examiner.check(bytes)?;
+        }
+        let mut sums = None;
+        if measure {
+            examiner.measure(bytes, sums.insert(PixelSums::default()))?;
+        }
+        Ok((size, sums))
+    }));
+    guarded.unwrap_or_else(|_| Err("the decoder panicked".to_owned()))
+}

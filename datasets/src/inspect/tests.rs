@@ -1,0 +1,49 @@
+use super::*;
+use crate::testing::{PpmExaminer, dataset, open, source};
+
+#[test]
+fn summary_counts_everything() {
+    let (_parent, dataset) = dataset(61);
+    let summary = summarize(&dataset).unwrap();
+    assert_eq!((summary.rows, summary.rows_examined, summary.unlabelled), (61, 61, 0));
+    let classes: Vec<_> = summary.classes.iter().map(|class| (class.name.as_str(), class.rows)).collect();
+    assert_eq!(classes, [("ant", 21), ("bee", 20), ("cow", 20)]);
+    assert_eq!(summary.width_px, Distribution { min: 2, median: 2.0, mean: 2.0, max: 2 });
+    assert_eq!(summary.height_px.max, 3);
+    assert_eq!(summary.oddities, Oddities { tiny_images: 61, ..Oddities::default() });
+    assert_eq!(summary.formats.keys().collect::<Vec<_>>(), ["pnm"]);
+    assert_eq!(summary.image_bytes, (0..61).map(|image| 29 + 10 * image).sum::<u64>());
+    assert!(summary.shards > 1 && summary.row_groups > summary.shards, "{summary:?}");
+    assert!(serde_json::to_string(&summary).unwrap().contains("row_group_bytes"));
+}
+
+#[test]
+fn verification_names_damaged_groups_and_rows() {
+    let (parent, whole) = dataset(40);
+    let found = verify(&whole, Some(&PpmExaminer), &|_| {}).unwrap();
+    assert_eq!((found.rows, found.damaged_groups.len(), found.damaged_rows.len()), (40, 0, 0));
+
+    let entry = whole.manifest().row_groups()[1].clone();
+    let shard = parent.path().join("set").join(&*entry.file);
+    let mut bytes = fs_err::read(&shard).unwrap();
+    bytes[(entry.offset + entry.length / 2) as usize] ^= 1;
+    fs_err::write(&shard, bytes).unwrap();
+    let found = verify(&open(&parent.path().join("set")), None, &|_| {}).unwrap();
+    assert_eq!(found.damaged_groups.len(), 1);
+    assert_eq!((found.damaged_groups[0].group, found.damaged_groups[0].row_group), (1, 1));
+    assert!(found.damaged_groups[0].reason.contains("expected XXH3-64"), "{found:?}");
+    assert_eq!(found.rows, 40 - u64::from(entry.rows));
+}
+
+#[test]
+fn verification_survives_decoders_that_panic() {
+    let (source, parent) = (source(3), tempfile::tempdir().unwrap());
+    fs_err::write(source.path().join("ant/13.ppm"), crate::testing::ppm(13, 0)).unwrap();
+    fs_err::write(source.path().join("ant/14.ppm"), crate::testing::ppm(14, 0)).unwrap();
+    let destination = parent.path().join("set");
+    crate::convert(source.path(), &destination, &crate::testing::small_options(), &PpmExaminer, &|_| {}).unwrap();
+    let found = verify(&open(&destination), Some(&PpmExaminer), &|_| {}).unwrap();
+    let mut rows: Vec<_> = found.damaged_rows.iter().map(|row| (row.path.as_str(), row.reason.as_str())).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [("ant/13.ppm", "unlucky"), ("ant/14.ppm", "the decoder panicked")]);
+}

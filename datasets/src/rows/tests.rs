@@ -1,0 +1,154 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::plan::{Cursor, EpochPlan, LastBatch, Share, Shuffle};
+use crate::testing::{dataset, open};
+
+fn schedule(batch_size: usize) -> Schedule {
+    Schedule {
+        seed: 5,
+        shuffle: Shuffle::Window(NonZeroUsize::new(3).unwrap()),
+        batch_size: NonZeroUsize::new(batch_size).unwrap(),
+        share: Share { rank: 0, world: NonZeroUsize::MIN },
+        last_batch: LastBatch::Drop,
+        start: Cursor::default(),
+        end_epoch: Some(2),
+    }
+}
+
+fn stream(dataset: &Arc<Dataset>, schedule: &Schedule, read_ahead_bytes: usize) -> RowStream {
+    RowStream::open(dataset.clone(), schedule, NonZeroUsize::new(read_ahead_bytes).unwrap()).unwrap()
+}
+
+/// Epoch, batch, place in the global batch and sample of every row.
+fn rows(stream: RowStream) -> Vec<(u64, u64, usize, u64)> {
+    let row = |row: PlannedRow| (row.epoch, row.batch, row.global_place, row.row.sample_id());
+    stream.map(|planned| row(planned.unwrap())).collect()
+}
+
+#[test]
+fn rows_come_in_plan_order_whatever_the_read_ahead() {
+    let (_parent, dataset) = dataset(60);
+    let schedule = schedule(7);
+    let mut expected = Vec::new();
+    for epoch in 0..2 {
+        let plan = EpochPlan::new(dataset.manifest(), schedule.seed, epoch, schedule.shuffle);
+        for position in 0..56 {
+            let (group, row) = plan.window(plan.window_of(position)).row_at(position);
+            let sample_id = dataset.manifest().row_groups()[group].first_sample_id + u64::from(row);
+            expected.push((epoch, position / 7, (position % 7) as usize, sample_id));
+        }
+    }
+    // One byte is less than any row group: each passes alone.
+    for read_ahead_bytes in [1, 5000, 1 << 30] {
+        assert_eq!(rows(stream(&dataset, &schedule, read_ahead_bytes)), expected);
+    }
+    let start = Cursor { epoch: 1, batch: 3 };
+    let resumed = rows(stream(&dataset, &Schedule { start, ..schedule }, 5000));
+    assert_eq!(
+        resumed,
+        expected.into_iter().filter(|&(epoch, batch, ..)| (epoch, batch) >= (1, 3)).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn ranks_share_the_rows_and_read_only_what_they_need() {
+    let (_parent, dataset) = dataset(60);
+    let whole =
+        Schedule { shuffle: Shuffle::Sequential, last_batch: LastBatch::Keep, end_epoch: Some(1), ..schedule(40) };
+    let all = rows(stream(&dataset, &whole, 1 << 30));
+    assert_eq!(all.iter().map(|row| row.3).collect::<Vec<_>>(), (0..60).collect::<Vec<_>>());
+    let mut shared = Vec::new();
+    for rank in 0..3 {
+        let share = Share { rank, world: NonZeroUsize::new(3).unwrap() };
+        let mut part = stream(&dataset, &Schedule { share, ..whole.clone() }, 1 << 30);
+        let stats = part.stats();
+        let part: Vec<_> = part.by_ref().map(Result::unwrap).collect();
+        assert!(part.iter().all(|row| row.place < row.rows_in_batch));
+        assert!(stats.snapshot().groups < dataset.manifest().row_groups().len() as u64);
+        shared.extend(part.into_iter().map(|row| row.row.sample_id()));
+    }
+    shared.sort_unstable();
+    assert_eq!(shared, (0..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn reading_ahead_stops_at_its_bound() {
+    let (_parent, dataset) = dataset(60);
+    let length_max = dataset.manifest().row_groups().iter().map(|entry| entry.length).max().unwrap();
+    let bound = 2 * length_max;
+    let schedule = Schedule { end_epoch: None, ..schedule(7) };
+    let mut rows = stream(&dataset, &schedule, bound as usize);
+    let stats = rows.stats();
+    for _ in 0..200 {
+        rows.next().unwrap().unwrap();
+        let snapshot = stats.snapshot();
+        assert!(snapshot.ahead_bytes <= bound, "{snapshot:?}");
+    }
+    let snapshot = stats.snapshot();
+    assert!(snapshot.consumer_wait_ns > 0 && snapshot.bytes > 0, "{snapshot:?}");
+    // Dropping a stream that would go on for ever must not hang.
+    drop(rows);
+    drop(dataset);
+}
+
+#[test]
+fn replacements_follow_the_batch_and_wrap_round() {
+    let (_parent, dataset) = dataset(60);
+    let schedule = schedule(7);
+    let order = rows(stream(&dataset, &Schedule { last_batch: LastBatch::Keep, ..schedule.clone() }, 1 << 30));
+    let stream = stream(&dataset, &schedule, 1 << 30);
+    let replacer = stream.replacer();
+    drop(stream);
+    for (batch, place, attempt, position) in [(0, 0, 0, 7), (2, 3, 4, 28), (7, 6, 0, 2)] {
+        let row = replacer.clone().candidate(1, batch, place, attempt).unwrap();
+        assert_eq!(row.sample_id(), order[60 + position].3);
+    }
+}
+
+#[test]
+fn damaged_shards_are_named() {
+    fn shard(parent: &tempfile::TempDir) -> PathBuf {
+        parent.path().join("set/train-00000.parquet")
+    }
+    let check = |damage: fn(&PathBuf), message: &str| {
+        let (parent, _) = dataset(60);
+        damage(&shard(&parent));
+        let dataset = open(&parent.path().join("set"));
+        let error = stream(&dataset, &schedule(60), 1 << 20).find_map(Result::err).unwrap();
+        assert!(error.to_string().contains("train-00000.parquet"), "{error}");
+        assert!(error.to_string().contains(message) && error.hint().is_some(), "{error}");
+    };
+    check(|shard| fs_err::remove_file(shard).unwrap(), "is missing");
+    check(|shard| fs_err::write(shard, b"PAR1").unwrap(), "is truncated: expected at least");
+    check(
+        |shard| {
+            let mut bytes = fs_err::read(shard).unwrap();
+            bytes.pop();
+            fs_err::write(shard, bytes).unwrap();
+        },
+        "does not end like a Parquet file",
+    );
+    check(
+        |shard| {
+            let mut bytes = fs_err::read(shard).unwrap();
+            bytes[1000] ^= 0x40;
+            fs_err::write(shard, bytes).unwrap();
+        },
+        "expected XXH3-64",
+    );
+}
+
+#[test]
+fn images_are_views_into_the_bytes_that_were_fetched() {
+    let (_parent, dataset) = dataset(60);
+    let group = dataset.read_group(0).unwrap();
+    let entry = &dataset.manifest().row_groups()[0];
+    let addresses: Vec<usize> =
+        (0..group.rows()).map(|row| group.row(row).unwrap().bytes().as_ptr() as usize).collect();
+    // Behind each other, four bytes of length between them, as on the disk: nothing was copied together.
+    for (row, pair) in addresses.windows(2).enumerate() {
+        assert_eq!(pair[1] - pair[0], group.row(row as u32).unwrap().bytes().len() + 4);
+    }
+    assert!((addresses[addresses.len() - 1] - addresses[0]) as u64 <= entry.length);
+}

@@ -1,0 +1,298 @@
+//! Where images come from: for now, a folder.
+//!
+//! Images are listed in the order of their paths, component by component. The class of an image is the first folder of
+//! its path below the root: `cats/indoor/tom.jpg` is of class `cats`. Images that lie in the root itself have no class.
+//! Classes are numbered in the order of their names; folders without images are no classes.
+//!
+//! A file is taken for an image by its name or, failing that, by its content; the content alone decides later whether
+//! it is a good one. Files and folders whose names begin with a dot, and `Thumbs.db`, are passed over. Symbolic links
+//! are followed.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::vec;
+
+use crate::error::DatasetError;
+use crate::header::ImageFormat;
+
+/// Names that say that a file is meant to be an image. Those that cannot be read go to the ledger, so that nothing that
+/// its owner takes for an image is lost silently.
+const IMAGE_EXTENSIONS: [&str; 20] = [
+    "avif", "bmp", "gif", "heic", "heif", "jfif", "jp2", "jpe", "jpeg", "jpg", "jxl", "pbm", "pgm", "png", "pnm",
+    "ppm", "qoi", "tif", "tiff", "webp",
+];
+
+/// The images of a folder, about 60 bytes and its name each.
+#[derive(Debug)]
+pub struct Listing {
+    root: PathBuf,
+    folders: Vec<Folder>,
+    files: Vec<File>,
+    class_names: Vec<String>,
+    skipped: u64,
+}
+
+#[derive(Debug)]
+struct Folder {
+    /// Below the root.
+    path: PathBuf,
+    class: Option<u32>,
+}
+
+#[derive(Debug)]
+struct File {
+    folder: u32,
+    name: Box<OsStr>,
+}
+
+/// A folder that is being listed.
+struct Frame {
+    folder: u32,
+    /// Where the folder really lies, symbolic links resolved.
+    real: PathBuf,
+    entries: vec::IntoIter<Entry>,
+}
+
+struct Entry {
+    name: OsString,
+    is_folder: bool,
+    is_link: bool,
+}
+
+impl Listing {
+    /// Lists the images in the folder `root` and all folders below it.
+    ///
+    /// # Errors
+    ///
+    /// If the root is missing, no folder or empty, if a folder or link cannot be read, and if a symbolic link leads back
+    /// to a folder that contains it. A folder without images is no error here.
+    pub fn of_folder(root: &Path) -> Result<Listing, DatasetError> {
+        match fs_err::metadata(root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(DatasetError::SourceMissing { path: root.to_owned() });
+            }
+            Err(error) => return Err(error.into()),
+            Ok(metadata) if !metadata.is_dir() => {
+                return Err(DatasetError::SourceNotFolder { path: root.to_owned() });
+            }
+            Ok(_) => {}
+        }
+        let mut listing = Listing {
+            root: root.to_owned(),
+            folders: Vec::new(),
+            files: Vec::new(),
+            class_names: Vec::new(),
+            skipped: 0,
+        };
+        listing.walk()?;
+        if listing.files.is_empty() && listing.skipped == 0 {
+            return Err(DatasetError::SourceEmpty { path: root.to_owned() });
+        }
+        Ok(listing)
+    }
+
+    /// How many files are taken for images.
+    pub fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Whether no file is taken for an image.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// The names of the classes, in the order of the labels.
+    pub fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    /// How many files are no images, by name and by content.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Where an image lies.
+    pub fn path(&self, image: usize) -> PathBuf {
+        let File { folder, name } = &self.files[image];
+        let mut path = self.root.join(&self.folders[*folder as usize].path);
+        path.push(&**name);
+        path
+    }
+
+    /// The path of an image below the root, with `/` between its components; what is not Unicode is replaced.
+    pub fn relative_path(&self, image: usize) -> String {
+        let File { folder, name } = &self.files[image];
+        let mut path = String::new();
+        for component in &self.folders[*folder as usize].path {
+            path.push_str(&component.to_string_lossy());
+            path.push('/');
+        }
+        path.push_str(&name.to_string_lossy());
+        path
+    }
+
+    /// The class of an image.
+    pub fn label(&self, image: usize) -> Option<i64> {
+        self.folders[self.files[image].folder as usize].class.map(i64::from)
+    }
+
+    /// Depth first with a stack of its own, so that no depth of folders can exhaust the thread's.
+    fn walk(&mut self) -> Result<(), DatasetError> {
+        let real = fs_err::canonicalize(&self.root)?;
+        let mut stack = vec![self.enter(PathBuf::new(), real)?];
+        while let Some(frame) = stack.last_mut() {
+            let Some(entry) = frame.entries.next() else {
+                stack.pop();
+                continue;
+            };
+            let folder = frame.folder;
+            let relative = self.folders[folder as usize].path.join(&entry.name);
+            if !entry.is_folder {
+                if self.is_image(&relative)? {
+                    self.add(folder, entry.name);
+                } else {
+                    self.skipped += 1;
+                }
+                continue;
+            }
+            let mut real = frame.real.join(&entry.name);
+            if entry.is_link {
+                let path = self.root.join(&relative);
+                real = fs_err::canonicalize(&path)?;
+                if stack.iter().any(|above| above.real.starts_with(&real)) {
+                    return Err(DatasetError::SymlinkLoop { path, target: real });
+                }
+            }
+            stack.push(self.enter(relative, real)?);
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, relative: PathBuf, real: PathBuf) -> Result<Frame, DatasetError> {
+        let path = self.root.join(&relative);
+        let mut entries = Vec::new();
+        for entry in fs_err::read_dir(&path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if name.as_encoded_bytes().starts_with(b".") || name == "Thumbs.db" {
+                self.skipped += 1;
+                continue;
+            }
+            let kind = entry.file_type()?;
+            let is_link = kind.is_symlink();
+            let kind = if is_link { fs_err::metadata(entry.path())?.file_type() } else { kind };
+            if kind.is_dir() || kind.is_file() {
+                entries.push(Entry { name, is_folder: kind.is_dir(), is_link });
+            } else {
+                // Sockets, pipes and devices would block whoever reads them.
+                self.skipped += 1;
+            }
+        }
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        self.folders.push(Folder { path: relative, class: None });
+        Ok(Frame { folder: self.folders.len() as u32 - 1, real, entries: entries.into_iter() })
+    }
+
+    fn add(&mut self, folder: u32, name: OsString) {
+        let Folder { path, class } = &mut self.folders[folder as usize];
+        if let (None, Some(first)) = (&class, path.iter().next()) {
+            // The walk is sorted and depth first, so a class is either the last one or new.
+            let first = first.to_string_lossy();
+            if self.class_names.last().is_none_or(|last| *last != first) {
+                self.class_names.push(first.into_owned());
+            }
+            *class = Some(self.class_names.len() as u32 - 1);
+        }
+        self.files.push(File { folder, name: name.into_boxed_os_str() });
+    }
+
+    fn is_image(&self, relative: &Path) -> Result<bool, DatasetError> {
+        let extension = relative.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+        if extension.is_some_and(|extension| IMAGE_EXTENSIONS.binary_search(&&*extension).is_ok()) {
+            return Ok(true);
+        }
+        let path = self.root.join(relative);
+        let mut start = Vec::new();
+        fs_err::File::open(&path)?.take(64).read_to_end(&mut start)?;
+        Ok(match ImageFormat::sniff(&start) {
+            Some(format) if format.is_weakly_signed() => imagesize::size(&path).is_ok_and(|size| size.width > 0),
+            Some(_) => true,
+            None => false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = root.path().join(name);
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, content).unwrap();
+        }
+        root
+    }
+
+    fn listed(root: &Path) -> Vec<(String, Option<i64>)> {
+        let listing = Listing::of_folder(root).unwrap();
+        (0..listing.len()).map(|image| (listing.relative_path(image), listing.label(image))).collect()
+    }
+
+    #[test]
+    fn classes_are_first_folders_in_order() {
+        let root = folder(&[
+            ("b/x/2.jpg", b""),
+            ("b/1.JPG", b""),
+            ("a/9.png", b""),
+            ("top.gif", b""),
+            ("docs/README.md", b"# BM is not a bitmap"),
+            (".hidden/1.jpg", b""),
+            ("a/.DS_Store", b""),
+            ("a/Thumbs.db", b""),
+        ]);
+        let expected = [("a/9.png", Some(0)), ("b/1.JPG", Some(1)), ("b/x/2.jpg", Some(1)), ("top.gif", None)];
+        assert_eq!(listed(root.path()), expected.map(|(path, label)| (path.to_owned(), label)));
+        let listing = Listing::of_folder(root.path()).unwrap();
+        assert_eq!(listing.class_names(), ["a", "b"]);
+        assert_eq!(listing.skipped(), 4);
+        assert_eq!(listing.path(2), root.path().join("b/x/2.jpg"));
+    }
+
+    #[test]
+    fn content_makes_an_image_of_any_name() {
+        let root = folder(&[
+            ("photo", b"\xff\xd8\xff\xe0\0\x10JFIF\0\0\0"),
+            ("BM.txt", b"BMW is a car"),
+            ("P6", b"P6 rocks!!"),
+        ]);
+        assert_eq!(listed(root.path()), [("photo".to_owned(), None)]);
+    }
+
+    #[test]
+    fn missing_empty_and_looping_sources_are_errors() {
+        let root = folder(&[]);
+        let check = |path: &Path, message: &str| {
+            let error = Listing::of_folder(path).unwrap_err();
+            assert!(error.to_string().contains(message), "{error}");
+        };
+        check(root.path(), "is empty");
+        check(&root.path().join("none"), "does not exist");
+        let looping = folder(&[("a/1.jpg", b""), ("b/2.jpg", b"")]);
+        check(&looping.path().join("a/1.jpg"), "is not a folder");
+        symlink("../b", looping.path().join("a/to_b")).unwrap();
+        assert_eq!(listed(looping.path()).len(), 3, "a link to a sibling is followed");
+        symlink("../a", looping.path().join("b/to_a")).unwrap();
+        check(looping.path(), "leads back to");
+    }
+
+    #[test]
+    fn extensions_are_sorted_for_the_search() {
+        assert!(IMAGE_EXTENSIONS.is_sorted());
+    }
+}

@@ -1,0 +1,178 @@
+//! Access to the bytes of a data set, local now and remote by the same calls.
+
+use std::ops::Range;
+use std::path::Path as FilePath;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+
+use crate::error::DatasetError;
+
+/// A read that fails for a reason that may pass is tried so often.
+const ATTEMPTS: u32 = 4;
+/// The pause before the second attempt; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The folder, or later the bucket and prefix, in which a data set lies.
+#[derive(Debug)]
+pub(crate) struct Store {
+    objects: Arc<dyn ObjectStore>,
+    location: String,
+}
+
+/// What was read, and how many attempts failed before.
+pub(crate) struct Fetched {
+    pub(crate) bytes: Bytes,
+    pub(crate) retries: u32,
+}
+
+impl Store {
+    /// # Errors
+    ///
+    /// If the location is not a folder on this machine, as a path or a `file://` URL.
+    pub(crate) fn open(location: &str) -> Result<Store, DatasetError> {
+        let refuse = |reason: &str| DatasetError::Location { location: location.to_owned(), reason: reason.to_owned() };
+        let path = match location.split_once("://") {
+            Some(("file", path)) => percent_decoded(path).ok_or_else(|| refuse("the URL is not valid"))?,
+            Some((scheme, _)) => return Err(refuse(&format!("the scheme `{scheme}` is not supported"))),
+            None => location.to_owned(),
+        };
+        let folder = FilePath::new(&path);
+        match fs_err::metadata(folder) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(refuse("it is not a folder")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(refuse("it does not exist")),
+            Err(error) => return Err(error.into()),
+        }
+        let objects = LocalFileSystem::new_with_prefix(folder).map_err(|error| refuse(&error.to_string()))?;
+        Ok(Store { objects: Arc::new(objects), location: path.trim_end_matches('/').to_owned() })
+    }
+
+    /// Where the data set lies.
+    pub(crate) fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Where a file of the data set lies, for messages.
+    pub(crate) fn path_of(&self, file: &str) -> String {
+        format!("{}/{file}", self.location)
+    }
+
+    /// Reads a byte range.
+    ///
+    /// # Errors
+    ///
+    /// [`DatasetError::ShardMissing`], [`DatasetError::ShardTruncated`], or [`DatasetError::Read`] when all attempts
+    /// failed.
+    pub(crate) async fn read_range(&self, file: &str, range: Range<u64>) -> Result<Fetched, DatasetError> {
+        let length_max = range.end - range.start;
+        let fetched = self.read(file, Some(GetRange::Bounded(range.clone())), range.end, length_max).await?;
+        let got = fetched.bytes.len() as u64;
+        if got == length_max {
+            return Ok(fetched);
+        }
+        Err(DatasetError::ShardTruncated { path: self.path_of(file), expected: range.end, got: range.start + got })
+    }
+
+    /// Reads everything from `offset` on, which may be at most `length_max` bytes.
+    pub(crate) async fn read_tail(&self, file: &str, offset: u64, length_max: u64) -> Result<Fetched, DatasetError> {
+        self.read(file, Some(GetRange::Offset(offset)), offset + 1, length_max).await
+    }
+
+    /// Reads a whole file of at most `length_max` bytes.
+    pub(crate) async fn read_all(&self, file: &str, length_max: u64) -> Result<Fetched, DatasetError> {
+        self.read(file, None, 0, length_max).await
+    }
+
+    async fn read(
+        &self,
+        file: &str,
+        range: Option<GetRange>,
+        needed_end: u64,
+        length_max: u64,
+    ) -> Result<Fetched, DatasetError> {
+        let name = self.path_of(file);
+        let path = Path::parse(file)
+            .map_err(|error| DatasetError::Location { location: name.clone(), reason: error.to_string() })?;
+        let mut retries = 0;
+        loop {
+            let error = match self.read_once(&path, range.clone(), length_max).await {
+                Ok(Some(bytes)) => return Ok(Fetched { bytes, retries }),
+                Ok(None) => {
+                    let reason = format!("expected at most {length_max} bytes");
+                    return Err(DatasetError::Location { location: name, reason });
+                }
+                Err(Error::NotFound { .. }) => return Err(DatasetError::ShardMissing { path: name }),
+                Err(error) => error,
+            };
+            if let Ok(meta) = self.objects.head(&path).await
+                && meta.size < needed_end
+            {
+                return Err(DatasetError::ShardTruncated { path: name, expected: needed_end, got: meta.size });
+            }
+            if retries + 1 == ATTEMPTS || is_final(&error) {
+                return Err(DatasetError::Read { path: name, attempts: retries + 1, source: error });
+            }
+            tracing::warn!("reading `{name}` failed and is tried again: {error}");
+            tokio::time::sleep(PAUSE * 2_u32.pow(retries)).await;
+            retries += 1;
+        }
+    }
+
+    /// Nothing when the answer would be longer than it may be, which is known before any memory is taken for it.
+    async fn read_once(&self, path: &Path, range: Option<GetRange>, length_max: u64) -> Result<Option<Bytes>, Error> {
+        let options = GetOptions { range, ..GetOptions::default() };
+        let answer = self.objects.get_opts(path, options).await?;
+        if answer.range.end - answer.range.start > length_max {
+            return Ok(None);
+        }
+        Ok(Some(answer.bytes().await?))
+    }
+}
+
+/// Whether trying again cannot help.
+fn is_final(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::PermissionDenied { .. }
+            | Error::Unauthenticated { .. }
+            | Error::InvalidPath { .. }
+            | Error::NotSupported { .. }
+            | Error::NotImplemented { .. }
+    )
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        bytes.push(if byte == b'%' { (digit()? * 16 + digit()?) as u8 } else { byte });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_paths_or_file_urls() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        assert_eq!(Store::open(path).unwrap().location(), path);
+        assert_eq!(Store::open(&format!("file://{}", path.replace('t', "%74"))).unwrap().location(), path);
+        for (location, message) in [
+            ("s3://bucket/prefix", "the scheme `s3` is not supported"),
+            ("/no/such/folder", "it does not exist"),
+            ("/dev/null", "it is not a folder"),
+            ("file:///%zz", "the URL is not valid"),
+        ] {
+            assert!(Store::open(location).unwrap_err().to_string().contains(message), "{location}");
+        }
+    }
+}
