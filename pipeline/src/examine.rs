@@ -1,0 +1,74 @@
+//! Whole images on behalf of conversion and verification, which have no codec of their own.
+
+use std::sync::{Mutex, PoisonError};
+
+use patchstream_datasets::{ImageExaminer, PixelSums};
+
+use crate::decode::Decoder;
+use crate::geometry::Size;
+
+/// Checks and measures images with the decoder that training uses, so both agree on what is a bad sample.
+#[derive(Debug, Default)]
+pub struct Examiner {
+    /// Decoders that no thread is using; nobody holds the lock while decoding.
+    idle: Mutex<Vec<Decoder>>,
+}
+
+impl Examiner {
+    fn with_pixels<T>(&self, bytes: &[u8], look: impl FnOnce(&[u8], Size) -> T) -> Result<T, String> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let decoder = idle().pop();
+        let mut decoder = decoder.unwrap_or_default();
+        let result = decoder.whole(bytes).map(|(pixels, size)| look(pixels, size));
+        idle().push(decoder);
+        result.map_err(|error| error.to_string())
+    }
+}
+
+impl ImageExaminer for Examiner {
+    fn check(&self, bytes: &[u8]) -> Result<(), String> {
+        self.with_pixels(bytes, |_, _| ())
+    }
+
+    fn measure(&self, bytes: &[u8], sums: &mut PixelSums) -> Result<(), String> {
+        self.with_pixels(bytes, |pixels, size| {
+            // Whole numbers first: 255^2 times the most pixels fits 64 bits, and no rounding depends on the order.
+            let (mut sum, mut squares) = ([0u64; 3], [0u64; 3]);
+            for pixel in pixels.as_chunks::<3>().0 {
+                for channel in 0..3 {
+                    let value = u64::from(pixel[channel]);
+                    sum[channel] += value;
+                    squares[channel] += value * value;
+                }
+            }
+            sums.pixels += size.pixels();
+            for channel in 0..3 {
+                sums.sum[channel] += sum[channel] as f64 / 255.0;
+                sums.sum_of_squares[channel] += squares[channel] as f64 / (255.0 * 255.0);
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pixels_are_summed_and_damage_is_named() {
+        let mut png = std::io::Cursor::new(Vec::new());
+        let picture = image::RgbImage::from_raw(2, 1, vec![255, 0, 51, 255, 0, 0]).unwrap();
+        picture.write_to(&mut png, image::ImageFormat::Png).unwrap();
+        let png = png.into_inner();
+        let examiner = Examiner::default();
+        let mut sums = PixelSums::default();
+        examiner.measure(&png, &mut sums).unwrap();
+        assert_eq!(sums.pixels, 2);
+        let near =
+            |got: [f64; 3], expected: [f64; 3]| got.iter().zip(expected).all(|(got, want)| (got - want).abs() < 1e-12);
+        assert!(near(sums.sum, [2.0, 0.0, 0.2]) && near(sums.sum_of_squares, [2.0, 0.0, 0.04]));
+        examiner.check(&png).unwrap();
+        assert!(examiner.check(&png[..png.len() - 20]).unwrap_err().starts_with("PNG: "));
+        assert!(examiner.check(b"no image").unwrap_err().starts_with("not an image of a known format"));
+    }
+}
