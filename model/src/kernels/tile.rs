@@ -1,0 +1,206 @@
+//! Tiles of a matrix product: a few rows of A times a panel of B, summed up in registers.
+
+use super::gemm::{DEPTH_PER_BLOCK, Matrix, Start};
+
+/// A few rows of A over a block of its columns; rows beyond A's last repeat it.
+struct Strip<'a, const MR: usize> {
+    data: &'a [f32],
+    /// Where each row's block starts. Row i, column p lies at `rows[i] + p * column_stride`, inside `data`.
+    rows: [usize; MR],
+    column_stride: usize,
+    /// Columns of the block.
+    depth: usize,
+}
+
+impl<'a, const MR: usize> Strip<'a, MR> {
+    fn new(a: Matrix<'a>, row: usize, column: usize, depth: usize) -> Strip<'a, MR> {
+        let origin = column * a.column_stride;
+        let rows = std::array::from_fn(|i| (row + i).min(a.rows - 1) * a.row_stride + origin);
+        assert!(rows[MR - 1] + (depth - 1) * a.column_stride < a.data.len(), "A has the rows and columns it promises");
+        Strip { data: a.data, rows, column_stride: a.column_stride, depth }
+    }
+}
+
+/// Some rows of C, and what they start from.
+pub(super) struct Output<'a> {
+    pub(super) c: &'a mut [f32],
+    pub(super) c_stride: usize,
+    pub(super) columns: usize,
+    pub(super) start: Start<'a>,
+}
+
+impl Output<'_> {
+    /// Adds a row of sums to what C starts from at `at`, in column `column`.
+    fn store(&mut self, sums: &[f32], at: usize, column: usize) {
+        let c = &mut self.c[at..at + sums.len()];
+        for (i, (c, &sum)) in c.iter_mut().zip(sums).enumerate() {
+            *c = match self.start {
+                Start::Zero => sum,
+                Start::Accumulate => *c + sum,
+                Start::Bias(bias) => sum + bias[column + i],
+                Start::BiasAndResidual(bias, residual) => residual[at + i] + (sum + bias[column + i]),
+            };
+        }
+    }
+}
+
+/// Where a tile lies in C.
+struct Place {
+    row: usize,
+    rows: usize,
+    column: usize,
+    width: usize,
+}
+
+/// Computes every tile of C, each from a strip of A and a panel of B.
+fn tiles<const MR: usize, const NR: usize>(
+    a: Matrix<'_>,
+    packed: &[[f32; NR]],
+    mut output: Output<'_>,
+    tile: impl Fn(&Strip<'_, MR>, &[[f32; NR]], &Place, &mut Output<'_>),
+) {
+    let panels = output.columns.div_ceil(NR);
+    for (block, packed) in packed.chunks(DEPTH_PER_BLOCK * panels).enumerate() {
+        let depth = packed.len() / panels;
+        if block > 0 {
+            output.start = Start::Accumulate;
+        }
+        for (panel, packed) in packed.chunks_exact(depth).enumerate() {
+            let column = panel * NR;
+            for row in (0..a.rows).step_by(MR) {
+                let strip = Strip::new(a, row, block * DEPTH_PER_BLOCK, depth);
+                let (rows, width) = (MR.min(a.rows - row), NR.min(output.columns - column));
+                tile(&strip, packed, &Place { row, rows, column, width }, &mut output);
+            }
+        }
+    }
+}
+
+/// For CPUs without the instructions of [`x86`].
+pub(super) fn tiles_portable(a: Matrix<'_>, packed: &[[f32; 8]], output: Output<'_>) {
+    tiles(a, packed, output, |strip: &Strip<'_, 4>, panel, place, output| {
+        let mut sums = [[0.0; 8]; 4];
+        for (p, b) in panel.iter().enumerate() {
+            for (sums, row) in sums.iter_mut().zip(strip.rows) {
+                let a = strip.data[row + p * strip.column_stride];
+                for (sum, b) in sums.iter_mut().zip(b) {
+                    *sum += a * b;
+                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate().take(place.rows) {
+            output.store(&sums[..place.width], (place.row + i) * output.c_stride + place.column, place.column);
+        }
+    });
+}
+
+/// Tiles in vector instructions. The compiler does not find them in plain loops: it keeps the sums in memory, at a
+/// twentieth of the speed.
+#[cfg(target_arch = "x86_64")]
+pub(super) mod x86 {
+    use super::super::simd::InstructionSet;
+    use super::{Matrix, Output, Place, Start, Strip, tiles};
+    use std::arch::x86_64::{
+        _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+        _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    };
+
+    macro_rules! tile {
+        ($tiles:ident, $tile:ident, $set:expr, $features:literal, $rows:literal, $lanes:literal,
+         $zero:ident, $load:ident, $store:ident, $splat:ident, $add:ident, $fma:ident) => {
+            /// Panics where the CPU lacks the instructions.
+            pub(in super::super) fn $tiles(a: Matrix<'_>, packed: &[[f32; 2 * $lanes]], output: Output<'_>) {
+                assert!($set.is_available());
+                tiles(a, packed, output, |strip, panel, place, output| {
+                    // SAFETY: the CPU has the features of the tile.
+                    unsafe { $tile(strip, panel, place, output) }
+                });
+            }
+
+            #[target_feature(enable = $features)]
+            fn $tile(strip: &Strip<'_, $rows>, panel: &[[f32; 2 * $lanes]], place: &Place, output: &mut Output<'_>) {
+                let load = |from: &[f32; 2 * $lanes]| {
+                    // SAFETY: the array holds two vectors.
+                    unsafe { [$load(from.as_ptr()), $load(from.as_ptr().add($lanes))] }
+                };
+                let store = |into: &mut [f32; 2 * $lanes], values: [_; 2]| {
+                    // SAFETY: the array holds two vectors.
+                    unsafe {
+                        $store(into.as_mut_ptr(), values[0]);
+                        $store(into.as_mut_ptr().add($lanes), values[1]);
+                    }
+                };
+                assert_eq!(panel.len(), strip.depth);
+                let mut sums = [[$zero(); 2]; $rows];
+                let mut column = 0;
+                for b in panel {
+                    let b = load(b);
+                    for i in 0..$rows {
+                        // SAFETY: a strip's rows and columns lie inside its data, and the panel is as deep.
+                        let a = $splat(unsafe { strip.data.get_unchecked(strip.rows[i] + column) });
+                        sums[i] = [$fma(a, b[0], sums[i][0]), $fma(a, b[1], sums[i][1])];
+                    }
+                    column += strip.column_stride;
+                }
+                for (i, sums) in sums.into_iter().enumerate() {
+                    if i >= place.rows {
+                        break;
+                    }
+                    let at = (place.row + i) * output.c_stride + place.column;
+                    if place.width < 2 * $lanes {
+                        let mut row = [0.0; 2 * $lanes];
+                        store(&mut row, sums);
+                        output.store(&row[..place.width], at, place.column);
+                        continue;
+                    }
+                    let plus = |a: [_; 2], b: &[f32], at: usize| {
+                        let b = load(b[at..].first_chunk().expect("a full tile lies inside C and what it starts from"));
+                        [$add(a[0], b[0]), $add(a[1], b[1])]
+                    };
+                    let sums = match output.start {
+                        Start::Zero => sums,
+                        Start::Accumulate => plus(sums, output.c, at),
+                        Start::Bias(bias) => plus(sums, bias, place.column),
+                        Start::BiasAndResidual(bias, residual) => plus(plus(sums, bias, place.column), residual, at),
+                    };
+                    store(output.c[at..].first_chunk_mut().expect("a full tile lies inside C"), sums);
+                }
+            }
+        };
+    }
+
+    #[target_feature(enable = "avx512f")]
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as the instruction that broadcasts from memory has it")]
+    fn splat_avx512(value: &f32) -> std::arch::x86_64::__m512 {
+        _mm512_set1_ps(*value)
+    }
+
+    tile!(
+        tiles_avx512,
+        tile_avx512,
+        InstructionSet::Avx512,
+        "avx512f",
+        8,
+        16,
+        _mm512_setzero_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        splat_avx512,
+        _mm512_add_ps,
+        _mm512_fmadd_ps
+    );
+    tile!(
+        tiles_avx2,
+        tile_avx2,
+        InstructionSet::Avx2,
+        "avx2,fma",
+        6,
+        8,
+        _mm256_setzero_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_broadcast_ss,
+        _mm256_add_ps,
+        _mm256_fmadd_ps
+    );
+}

@@ -1,0 +1,290 @@
+//! What a user of the crate relies on, beside the golden numbers.
+
+use patchstream_model::parameters::sincos_2d;
+use patchstream_model::{
+    AdamW, DfdxEngine, Engine, MaeConfig, Mismatch, ModelError, NamedTensor, PatchInput, PixelScale, Pixels, Preset,
+    StatePart, Target, TransformerConfig,
+};
+
+/// 24 x 16 px in patches of 8: three rows, two columns.
+fn config() -> MaeConfig {
+    MaeConfig {
+        image_height_px: 24,
+        image_width_px: 16,
+        patch_px: 8,
+        channels: 3,
+        encoder: TransformerConfig { width: 24, depth: 2, heads: 3 },
+        decoder: TransformerConfig { width: 16, depth: 1, heads: 2 },
+        mlp_ratio: 2.5,
+        target: Target::NormalizedPatches,
+    }
+}
+
+fn engine(config: MaeConfig) -> DfdxEngine {
+    DfdxEngine::new(config, PixelScale::IMAGENET, 7).expect("a valid configuration")
+}
+
+/// Enough for every kernel to cut its work into several tasks.
+const ROWS: usize = 20;
+const VISIBLE: [u16; 2] = [4, 1];
+const MASKED: [u16; 4] = [0, 2, 3, 5];
+
+struct Batch {
+    visible: Vec<u8>,
+    visible_index: Vec<u16>,
+    masked: Vec<u8>,
+    masked_index: Vec<u16>,
+}
+
+impl Batch {
+    fn new() -> Batch {
+        let bytes = |count: usize, salt: usize| (0..count).map(|i| (i * i * 31 + i * salt) as u8).collect();
+        Batch {
+            visible: bytes(ROWS * VISIBLE.len() * 192, 7),
+            visible_index: VISIBLE.repeat(ROWS),
+            masked: bytes(ROWS * MASKED.len() * 192, 3),
+            masked_index: MASKED.repeat(ROWS),
+        }
+    }
+
+    fn input(&self) -> PatchInput<'_> {
+        PatchInput {
+            rows: ROWS,
+            visible: Pixels::Bytes(&self.visible),
+            visible_index: &self.visible_index,
+            masked: Pixels::Bytes(&self.masked),
+            masked_index: &self.masked_index,
+        }
+    }
+}
+
+fn bits(tensors: &[NamedTensor]) -> Vec<u32> {
+    tensors.iter().flat_map(|tensor| tensor.data.iter().map(|value| value.to_bits())).collect()
+}
+
+#[test]
+fn sizes_that_do_not_fit_are_refused_with_what_would_do() {
+    let check = |change: fn(&mut MaeConfig), message: &str, hint: Option<&str>| {
+        let mut config = config();
+        change(&mut config);
+        let error = config.validate().expect_err(message);
+        assert_eq!(error.to_string(), message);
+        assert_eq!(error.hint().as_deref(), hint);
+    };
+    check(
+        |c| c.image_width_px = 20,
+        "image_width_px of 20 px is not a multiple of the patch of 8 px",
+        Some("try 16 or 24 px"),
+    );
+    check(|c| c.patch_px = 0, "patch_px is 0, expected at least 1", None);
+    check(
+        |c| c.encoder.heads = 5,
+        "encoder width 24 is not divisible by 5 (its heads)",
+        Some("the next width that works is 25"),
+    );
+    check(
+        |c| c.decoder = TransformerConfig { width: 18, depth: 1, heads: 2 },
+        "decoder width 18 is not divisible by 4 (sine and cosine of two axes)",
+        Some("the next width that works is 20"),
+    );
+    check(
+        |c| c.mlp_ratio = f64::NAN,
+        "mlp_ratio NaN gives the encoder no hidden layer between 1 and 524288 wide",
+        None,
+    );
+    check(|c| c.encoder.depth = usize::MAX, "depth is 18446744073709551615, expected at most 1024", None);
+    assert!("vit_mikro".parse::<Preset>().is_err());
+}
+
+#[test]
+fn presets_are_valid_and_as_large_as_published() {
+    for name in Preset::names() {
+        name.parse::<Preset>().expect("a listed name").config().validate().expect("a valid preset");
+    }
+    assert_eq!(Preset::VitBase.config().parameter_count(), 111_655_680);
+    assert_eq!(Preset::VitLarge.config().parameter_count(), 329_239_296);
+}
+
+#[test]
+fn positions_of_an_oblong_grid_follow_the_formula() {
+    let (width, rows, columns) = (24, 3, 2);
+    let table = sincos_2d(width, rows, columns);
+    assert!(table[..width].iter().all(|&value| value == 0.0));
+    for row in 0..rows {
+        for column in 0..columns {
+            let patch = &table[(1 + row * columns + column) * width..][..width];
+            for i in 0..6 {
+                let frequency = 10000f64.powf(-(i as f64) / 6.0);
+                let expected =
+                    [column, row].map(|at| [(at as f64 * frequency).sin(), (at as f64 * frequency).cos()]).concat();
+                for (part, expected) in expected.into_iter().enumerate() {
+                    assert!((f64::from(patch[part * 6 + i]) - expected).abs() < 1e-7);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn initialisation_is_seeded_and_as_the_table_says() {
+    let weights = engine(config()).export(StatePart::Weights);
+    assert_eq!(bits(&weights), bits(&engine(config()).export(StatePart::Weights)));
+    let other = DfdxEngine::new(config(), PixelScale::IMAGENET, 8).expect("a valid configuration");
+    assert_ne!(bits(&weights), bits(&other.export(StatePart::Weights)));
+
+    let qkv = weights.iter().find(|tensor| tensor.name == "blocks.1.attn.qkv.weight").expect("it is in the table");
+    let bound = (6.0f32 / (24.0 + 72.0)).sqrt();
+    let deviation = (qkv.data.iter().map(|v| v * v).sum::<f32>() / qkv.data.len() as f32).sqrt();
+    assert!(qkv.data.iter().all(|value| value.abs() <= bound));
+    assert!((deviation - bound / 3f32.sqrt()).abs() < 0.05 * bound);
+}
+
+#[test]
+fn masked_pixels_never_reach_the_latent() {
+    let mut engine = engine(config());
+    let mut batch = Batch::new();
+    let before = engine.predict(&batch.input()).expect("a valid batch");
+    batch.masked.fill(255);
+    let after = engine.predict(&batch.input()).expect("a valid batch");
+    assert_eq!(before.latent, after.latent);
+    assert_eq!(before.patches, after.patches);
+    assert!((before.loss - after.loss).abs() > 1e-6);
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    let train = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool starts");
+        pool.install(|| {
+            let (mut engine, batch) = (engine(config()), Batch::new());
+            for _ in 0..3 {
+                engine.accumulate(&batch.input(), 0.5).expect("a valid batch");
+                engine.accumulate(&batch.input(), 0.5).expect("a valid batch");
+                engine.update(&AdamW::default()).expect("gradients are there");
+            }
+            [StatePart::Weights, StatePart::FirstMoments, StatePart::SecondMoments]
+                .map(|part| bits(&engine.export(part)))
+        })
+    };
+    let one = train(1);
+    assert_eq!(one, train(2));
+    assert_eq!(one, train(5));
+}
+
+#[test]
+fn weights_of_accumulated_batches_add_up() {
+    let (mut whole, mut parts, batch) = (engine(config()), engine(config()), Batch::new());
+    whole.accumulate(&batch.input(), 1.0).expect("a valid batch");
+    for weight in [0.75, 0.25] {
+        parts.accumulate(&batch.input(), weight).expect("a valid batch");
+    }
+    let pairs = whole.gradients().expect("accumulated").into_iter().zip(parts.gradients().expect("accumulated"));
+    for (whole, parts) in pairs {
+        let largest = whole.data.iter().fold(1e-4f32, |high, value| high.max(value.abs()));
+        assert!(whole.data.iter().zip(&parts.data).all(|(a, b)| (a - b).abs() < 1e-5 * largest), "{}", whole.name);
+    }
+}
+
+#[test]
+fn a_saved_state_continues_bit_by_bit() {
+    let (mut engine, batch) = (engine(config()), Batch::new());
+    let step = |engine: &mut DfdxEngine| {
+        engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
+        engine.update(&AdamW::default()).expect("gradients are there");
+    };
+    step(&mut engine);
+    let mut other = DfdxEngine::new(config(), PixelScale::IMAGENET, 1).expect("a valid configuration");
+    for part in [StatePart::Weights, StatePart::FirstMoments, StatePart::SecondMoments] {
+        other.import(part, &engine.export(part)).expect("its own state fits");
+    }
+    other.set_updates(engine.updates());
+    step(&mut engine);
+    step(&mut other);
+    assert_eq!(bits(&engine.export(StatePart::Weights)), bits(&other.export(StatePart::Weights)));
+}
+
+#[test]
+fn import_lists_every_mismatch_and_changes_nothing() {
+    let mut engine = engine(config());
+    let before = engine.export(StatePart::Weights);
+    let mut wrong = before.clone();
+    wrong.retain(|tensor| tensor.name != "mask_token");
+    wrong[0].shape = vec![1, 1, 25];
+    wrong.push(NamedTensor { name: "head.weight".to_owned(), shape: vec![1], data: vec![0.0] });
+    wrong.push(wrong[3].clone());
+    wrong[1].data.fill(0.5);
+    let Err(ModelError::State { mismatches }) = engine.import(StatePart::Weights, &wrong) else {
+        panic!("a wrong state was taken");
+    };
+    assert_eq!(
+        mismatches,
+        [
+            Mismatch::Repeated { name: "patch_embed.proj.bias".to_owned() },
+            Mismatch::Shape { name: "cls_token".to_owned(), expected: vec![1, 1, 24], got: vec![1, 1, 25], values: 24 },
+            Mismatch::Missing { name: "mask_token".to_owned() },
+            Mismatch::Unknown { name: "head.weight".to_owned() },
+        ]
+    );
+    assert_eq!(bits(&before), bits(&engine.export(StatePart::Weights)));
+}
+
+#[test]
+fn batches_that_do_not_fit_are_refused() {
+    let mut engine = engine(config());
+    let check = |engine: &mut DfdxEngine, input: PatchInput<'_>, message: &str| {
+        assert_eq!(engine.evaluate(&input).expect_err(message).to_string(), message);
+    };
+    let batch = Batch::new();
+    let input = batch.input();
+    check(
+        &mut engine,
+        PatchInput { rows: 0, ..input },
+        "0 images with 40 visible and 80 masked indices, expected equally many a row, at least 1 each",
+    );
+    check(
+        &mut engine,
+        PatchInput { visible: Pixels::Bytes(&batch.visible[1..]), ..input },
+        "visible has 7679 values, expected 7680",
+    );
+    let mut twice = batch.visible_index.clone();
+    twice[3] = 0;
+    check(
+        &mut engine,
+        PatchInput { visible_index: &twice, ..input },
+        "patch index 0 of image 1 is there twice (the grid has 6 patches)",
+    );
+    twice[3] = 6;
+    check(
+        &mut engine,
+        PatchInput { visible_index: &twice, ..input },
+        "patch index 6 of image 1 is out of range (the grid has 6 patches)",
+    );
+    assert_eq!(engine.update(&AdamW::default()), Err(ModelError::NoGradient));
+    assert_eq!(engine.gradients(), Err(ModelError::NoGradient));
+}
+
+#[test]
+fn nan_shows_in_the_loss_and_the_norm_and_does_not_panic() {
+    let (mut engine, batch) = (engine(config()), Batch::new());
+    let mut pixels = vec![0.25f32; batch.visible.len()];
+    pixels[100] = f32::NAN;
+    let input = PatchInput { visible: Pixels::Floats(&pixels), ..batch.input() };
+    assert!(engine.accumulate(&input, 1.0).expect("a valid batch").is_nan());
+    assert!(engine.update(&AdamW::default()).expect("gradients are there").gradient_norm.is_nan());
+}
+
+#[test]
+fn bytes_are_normalised_by_the_scale() {
+    let (mut engine, batch) = (engine(config()), Batch::new());
+    let scale = PixelScale::IMAGENET;
+    let floats = |bytes: &[u8]| -> Vec<f32> {
+        let normal =
+            |(i, &byte): (usize, &u8)| ((f64::from(byte) / 255.0 - scale.mean[i % 3]) / scale.std[i % 3]) as f32;
+        bytes.iter().enumerate().map(normal).collect()
+    };
+    let (visible, masked) = (floats(&batch.visible), floats(&batch.masked));
+    let floats = PatchInput { visible: Pixels::Floats(&visible), masked: Pixels::Floats(&masked), ..batch.input() };
+    let from_bytes = engine.evaluate(&batch.input()).expect("a valid batch");
+    let from_floats = engine.evaluate(&floats).expect("a valid batch");
+    assert!((from_bytes - from_floats).abs() < 1e-5 * from_floats);
+}
