@@ -1,0 +1,69 @@
+//! What each command does: arguments become settings of the libraries, their results become text or JSON.
+
+pub(crate) mod bench;
+pub(crate) mod convert;
+pub(crate) mod inspect;
+pub(crate) mod pretrain;
+pub(crate) mod reconstruct;
+
+use std::io::Write as _;
+use std::num::NonZeroUsize;
+
+use serde::Serialize;
+
+/// Writes a result to standard output.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// Writes a result as one JSON object.
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+/// As many threads as asked for, or as there are cores.
+fn threads(asked: Option<NonZeroUsize>) -> NonZeroUsize {
+    asked.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// `1 shard`, `2 shards`.
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A size as people read it.
+fn human_bytes(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
+/// Progress over images on a terminal; nothing elsewhere.
+struct ImageBar(Option<indicatif::ProgressBar>);
+
+impl ImageBar {
+    fn start(doing: &'static str, quiet: bool) -> Self {
+        if quiet {
+            return Self(None);
+        }
+        // indicatif draws on standard error, and only if that is a terminal.
+        let bar = indicatif::ProgressBar::new(0).with_message(doing);
+        if let Ok(style) = indicatif::ProgressStyle::with_template("{msg} {bar:24} {pos}/{len} {per_sec} {eta} left") {
+            bar.set_style(style);
+        }
+        Self(Some(bar))
+    }
+
+    fn show(&self, progress: patchstream_datasets::convert::Progress) {
+        if let Self(Some(bar)) = self {
+            bar.set_length(progress.total);
+            bar.set_position(progress.done);
+        }
+    }
+
+    fn finish(&self) {
+        if let Self(Some(bar)) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
