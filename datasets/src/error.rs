@@ -1,0 +1,272 @@
+//! What can go wrong with a data set.
+
+use std::io;
+use std::path::PathBuf;
+
+use parquet::errors::ParquetError;
+
+/// Everything that can go wrong in this crate.
+///
+/// The message says what, where, expected and got; what to do about it is in [`hint`](DatasetError::hint).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetError {
+    /// The source of a conversion does not exist.
+    #[error("source `{}` does not exist", path.display())]
+    SourceMissing {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The source of a conversion is something else than a folder.
+    #[error("source `{}` is not a folder", path.display())]
+    SourceNotFolder {
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// A folder without any file.
+    #[error("folder `{}` is empty", path.display())]
+    SourceEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A source in which nothing is an image, or no image is good.
+    #[error("no usable image in `{}`: {skipped} files are no images, {bad} images are bad", path.display())]
+    NoImages {
+        /// The folder.
+        path: PathBuf,
+        /// Files that are no images by name and content.
+        skipped: u64,
+        /// Images that went to the ledger.
+        bad: u64,
+    },
+    /// A symbolic link that leads back to a folder above it.
+    #[error("symbolic link `{}` leads back to `{}`, which contains it", path.display(), target.display())]
+    SymlinkLoop {
+        /// The link.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// A bad image, and the conversion shall fail on the first.
+    #[error("bad image `{}`: {reason}", path.display())]
+    BadImage {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// More bad images than the budget allows.
+    #[error("{bad} bad images, more than the budget of {budget}; the last one is `{}`: {reason}", path.display())]
+    BadBudgetExceeded {
+        /// How many there were until now.
+        bad: u64,
+        /// How many are allowed.
+        budget: u64,
+        /// The last one.
+        path: PathBuf,
+        /// What is wrong with the last one.
+        reason: String,
+    },
+    /// The destination of a conversion is taken.
+    #[error("destination `{}` already exists", path.display())]
+    DestinationExists {
+        /// The destination.
+        path: PathBuf,
+    },
+    /// The destination shall be overwritten, but what lies there is no data set.
+    #[error("destination `{}` is not a Patchstream data set, so it is not overwritten", path.display())]
+    DestinationForeign {
+        /// The destination.
+        path: PathBuf,
+    },
+    /// Another conversion is writing to the same destination.
+    #[error("another conversion is writing to `{}`", path.display())]
+    DestinationBusy {
+        /// The destination.
+        path: PathBuf,
+    },
+    /// The operating system refused something; its message names the path.
+    #[error("{source}")]
+    Io {
+        /// The refusal.
+        #[from]
+        source: io::Error,
+    },
+    /// A file could not be written in the Parquet format.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: ParquetError,
+    },
+    /// Reading failed, though it was tried several times where that can help.
+    #[error("cannot read `{path}` after {attempts} attempts: {source}")]
+    Read {
+        /// The object's location.
+        path: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// Why not.
+        source: object_store::Error,
+    },
+    /// A location that this build cannot open.
+    #[error("cannot open `{location}`: {reason}")]
+    Location {
+        /// The location as given.
+        location: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A place without `manifest.parquet`.
+    #[error("no data set at `{location}`: `manifest.parquet` is missing")]
+    ManifestMissing {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// A manifest written by another version of the format.
+    #[error("`{path}` has schema version {got}, this program reads version {expected}")]
+    ManifestVersion {
+        /// The manifest.
+        path: String,
+        /// The version that this crate reads.
+        expected: u32,
+        /// The version that was found.
+        got: String,
+    },
+    /// A manifest that contradicts itself.
+    #[error("manifest `{path}` is corrupt: {reason}")]
+    ManifestCorrupt {
+        /// The manifest.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A shard that the manifest names is not there.
+    #[error("shard `{path}` is missing")]
+    ShardMissing {
+        /// The shard.
+        path: String,
+    },
+    /// A shard is shorter than the manifest says.
+    #[error("shard `{path}` is truncated: expected at least {expected} bytes, got {got}")]
+    ShardTruncated {
+        /// The shard.
+        path: String,
+        /// The end of the byte range that was wanted.
+        expected: u64,
+        /// The length of the file.
+        got: u64,
+    },
+    /// A shard whose content cannot be read as the manifest says.
+    #[error("shard `{path}`, row group {row_group} is corrupt: {reason}")]
+    ShardCorrupt {
+        /// The shard.
+        path: String,
+        /// The row group inside this shard.
+        row_group: u32,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The bytes of a row group are not those that were written.
+    #[error("shard `{path}`, row group {row_group}: expected XXH3-64 {expected:016x}, got {got:016x}")]
+    Checksum {
+        /// The shard.
+        path: String,
+        /// The row group inside this shard.
+        row_group: u32,
+        /// The sum in the manifest.
+        expected: u64,
+        /// The sum of the bytes that were read.
+        got: u64,
+    },
+    /// A row group, row or sample that the data set does not have.
+    #[error("{what} {got} does not exist: the data set has {count}")]
+    OutOfRange {
+        /// What was asked for.
+        what: &'static str,
+        /// Its number.
+        got: u64,
+        /// How many there are.
+        count: u64,
+    },
+    /// A schedule that cannot be carried out.
+    #[error("the schedule cannot be carried out: {reason}")]
+    Schedule {
+        /// Why not.
+        reason: String,
+    },
+    /// Polars could not compute a summary.
+    #[error("cannot summarise the data set: {source}")]
+    Summary {
+        /// Why not.
+        #[from]
+        source: polars::error::PolarsError,
+    },
+    /// A thread of this crate ended early, which is a defect of the program.
+    #[error("internal error: {what} ended early")]
+    Internal {
+        /// Which thread or task.
+        what: &'static str,
+    },
+}
+
+impl DatasetError {
+    /// What the user can do about it, where that is not plain from the message.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::SourceNotFolder { .. } => "give the folder that holds the images",
+            Self::SourceEmpty { .. } | Self::NoImages { .. } => {
+                "images are looked for in the folder and all folders below it; hidden files are left out"
+            }
+            Self::SymlinkLoop { .. } => "remove the link, or give the folder it leads to",
+            Self::BadImage { .. } => "skip bad images with `--on-bad skip`; they are listed in a ledger",
+            Self::BadBudgetExceeded { .. } => "raise the budget, or repair the files",
+            Self::DestinationExists { .. } => "choose another destination, or replace it with `--overwrite`",
+            Self::DestinationForeign { .. } => "remove it by hand if it can go, or choose another destination",
+            Self::DestinationBusy { .. } => "wait for it to end, or choose another destination",
+            Self::Io { source } => return io_hint(source).map(str::to_owned),
+            Self::Write { source, .. } => return io_error_within(source).and_then(io_hint).map(str::to_owned),
+            Self::Location { .. } => "give a folder on this machine, as a path or a file:// URL",
+            Self::ManifestMissing { .. } => {
+                "a folder of images becomes a data set with `patchstream convert <folder> <destination>`"
+            }
+            Self::ManifestVersion { .. } => "convert the images again, or use the program that wrote the data set",
+            Self::ShardMissing { .. } | Self::ShardTruncated { .. } => {
+                "a copy may have been interrupted; copy the data set again, or convert the images again"
+            }
+            Self::ManifestCorrupt { .. } | Self::ShardCorrupt { .. } | Self::Checksum { .. } => {
+                "`patchstream inspect --verify` names all damaged row groups; restore those files from a copy"
+            }
+            Self::Schedule { .. } => "check batch size, rank and the position to start at against the data set",
+            Self::SourceMissing { .. }
+            | Self::Read { .. }
+            | Self::OutOfRange { .. }
+            | Self::Summary { .. }
+            | Self::Internal { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    /// Wraps what the Parquet writer reports, which hides I/O errors inside its own.
+    pub(crate) fn write(path: impl Into<PathBuf>, source: ParquetError) -> DatasetError {
+        DatasetError::Write { path: path.into(), source }
+    }
+}
+
+/// The I/O error that a Parquet error carries, if that is what it is about.
+fn io_error_within(error: &ParquetError) -> Option<&io::Error> {
+    match error {
+        ParquetError::External(inner) => inner.downcast_ref::<io::Error>(),
+        _ => None,
+    }
+}
+
+fn io_hint(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Some("free some space, or write to another disk"),
+        io::ErrorKind::ReadOnlyFilesystem => Some("choose a destination on a disk that can be written to"),
+        io::ErrorKind::PermissionDenied => Some("check the permissions of the file and the folders above it"),
+        _ => None,
+    }
+}
