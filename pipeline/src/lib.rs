@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Decode, augment, patchify and mask images.
+
+pub mod jpeg;
