@@ -66,8 +66,8 @@ impl Kernels for Avx2 {
 fn idct(block: &Block, steps: &[i16; 64], out: &mut [u8], stride: usize) {
     let coefficients = block.coefficients();
     let mut rows = [_mm_setzero_si128(); 8];
-    for (index, row) in rows.iter_mut().enumerate() {
-        *row = _mm_mullo_epi16(load_8(&coefficients[index * 8..]), load_8(&steps[index * 8..]));
+    for index in 0..8 {
+        rows[index] = _mm_mullo_epi16(load_8(&coefficients[index * 8..]), load_8(&steps[index * 8..]));
     }
     let columns = transpose(transform::<{ FIRST_SHIFT as i32 }>(rows));
     let columns = transform::<{ SECOND_SHIFT as i32 }>(columns);
@@ -132,68 +132,99 @@ fn weigh(pairs: __m256i, weights: [i16; 2]) -> __m256i {
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
 #[inline]
 fn transpose(x: [__m128i; 8]) -> [__m128i; 8] {
-    let a: [__m128i; 4] = std::array::from_fn(|i| _mm_unpacklo_epi16(x[2 * i], x[2 * i + 1]));
-    let b: [__m128i; 4] = std::array::from_fn(|i| _mm_unpackhi_epi16(x[2 * i], x[2 * i + 1]));
-    let c = [
-        _mm_unpacklo_epi32(a[0], a[1]),
-        _mm_unpackhi_epi32(a[0], a[1]),
-        _mm_unpacklo_epi32(b[0], b[1]),
-        _mm_unpackhi_epi32(b[0], b[1]),
-    ];
-    let d = [
-        _mm_unpacklo_epi32(a[2], a[3]),
-        _mm_unpackhi_epi32(a[2], a[3]),
-        _mm_unpacklo_epi32(b[2], b[3]),
-        _mm_unpackhi_epi32(b[2], b[3]),
-    ];
-    std::array::from_fn(|i| {
-        if i % 2 == 0 { _mm_unpacklo_epi64(c[i / 2], d[i / 2]) } else { _mm_unpackhi_epi64(c[i / 2], d[i / 2]) }
-    })
+    let (a0, b0) = (_mm_unpacklo_epi16(x[0], x[1]), _mm_unpackhi_epi16(x[0], x[1]));
+    let (a1, b1) = (_mm_unpacklo_epi16(x[2], x[3]), _mm_unpackhi_epi16(x[2], x[3]));
+    let (a2, b2) = (_mm_unpacklo_epi16(x[4], x[5]), _mm_unpackhi_epi16(x[4], x[5]));
+    let (a3, b3) = (_mm_unpacklo_epi16(x[6], x[7]), _mm_unpackhi_epi16(x[6], x[7]));
+    let (c0, c1) = (_mm_unpacklo_epi32(a0, a1), _mm_unpackhi_epi32(a0, a1));
+    let (c2, c3) = (_mm_unpacklo_epi32(b0, b1), _mm_unpackhi_epi32(b0, b1));
+    let (d0, d1) = (_mm_unpacklo_epi32(a2, a3), _mm_unpackhi_epi32(a2, a3));
+    let (d2, d3) = (_mm_unpacklo_epi32(b2, b3), _mm_unpackhi_epi32(b2, b3));
+    [
+        _mm_unpacklo_epi64(c0, d0),
+        _mm_unpackhi_epi64(c0, d0),
+        _mm_unpacklo_epi64(c1, d1),
+        _mm_unpackhi_epi64(c1, d1),
+        _mm_unpacklo_epi64(c2, d2),
+        _mm_unpackhi_epi64(c2, d2),
+        _mm_unpacklo_epi64(c3, d3),
+        _mm_unpackhi_epi64(c3, d3),
+    ]
 }
 
-/// See [`horizontal_portable`](super::resize::horizontal_portable); two rows, the one in the lower halves, the other in
-/// the upper ones. Target columns are a multiple of four, taps of eight.
+/// See [`horizontal_portable`](super::resize::horizontal_portable); two rows at once. Target columns are a multiple of
+/// four, taps of eight. Up to sixteen taps, which is a scale of four, get a loop of their own.
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
-fn horizontal([first, second]: [&[u8]; 2], starts: &[u32], weights: &[i16], [to_first, to_second]: [&mut [i16]; 2]) {
+fn horizontal(source: [&[u8]; 2], starts: &[u32], weights: &[i16], target: [&mut [i16]; 2]) {
+    match weights.len() / target[0].len() {
+        8 => horizontal_taps(8, source, starts, weights, target),
+        16 => horizontal_taps(16, source, starts, weights, target),
+        taps => horizontal_taps(taps, source, starts, weights, target),
+    }
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+#[inline]
+fn horizontal_taps(
+    taps: usize,
+    source: [&[u8]; 2],
+    starts: &[u32],
+    weights: &[i16],
+    [to_first, to_second]: [&mut [i16]; 2],
+) {
     const SHIFT: i32 = (WEIGHT_BITS - FRACTION_BITS) as i32;
-    let taps = weights.len() / to_first.len();
     let half = _mm256_set1_epi32(1 << (SHIFT - 1));
-    let targets = to_first.as_chunks_mut::<4>().0.iter_mut().zip(to_second.as_chunks_mut::<4>().0);
-    let groups = starts.as_chunks::<4>().0.iter().zip(weights.chunks_exact(4 * taps));
-    for ((to_first, to_second), (starts, weights)) in targets.zip(groups) {
-        let sums: [__m256i; 4] = std::array::from_fn(|place| {
-            let start = starts[place] as usize;
-            let mut sum = _mm256_setzero_si256();
-            for (group, weights) in weights[place * taps..][..taps].as_chunks::<8>().0.iter().enumerate() {
-                let samples = load_8_and_8(&first[start + 8 * group..], &second[start + 8 * group..]);
-                let weights = _mm256_broadcastsi128_si256(load_8(weights));
-                sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_cvtepu8_epi16(samples), weights));
-            }
-            sum
-        });
-        let total = _mm256_hadd_epi32(_mm256_hadd_epi32(sums[0], sums[1]), _mm256_hadd_epi32(sums[2], sums[3]));
+    let mut column = 0;
+    while column < to_first.len() {
+        let sum_0 = weighted_sum(taps, source, starts[column], &weights[column * taps..]);
+        let sum_1 = weighted_sum(taps, source, starts[column + 1], &weights[(column + 1) * taps..]);
+        let sum_2 = weighted_sum(taps, source, starts[column + 2], &weights[(column + 2) * taps..]);
+        let sum_3 = weighted_sum(taps, source, starts[column + 3], &weights[(column + 3) * taps..]);
+        let total = _mm256_hadd_epi32(_mm256_hadd_epi32(sum_0, sum_1), _mm256_hadd_epi32(sum_2, sum_3));
         let rounded = _mm256_srai_epi32::<SHIFT>(_mm256_add_epi32(total, half));
         let packed = _mm256_packs_epi32(rounded, rounded);
-        store_4(to_first, _mm256_castsi256_si128(packed));
-        store_4(to_second, _mm256_extracti128_si256::<1>(packed));
+        store_4(&mut to_first[column..], _mm256_castsi256_si128(packed));
+        store_4(&mut to_second[column..], _mm256_extracti128_si256::<1>(packed));
+        column += 4;
     }
+}
+
+/// The products of one target place, added up to four sums in the lower half for the first row, in the upper for the other.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+#[inline]
+fn weighted_sum(taps: usize, [first, second]: [&[u8]; 2], start: u32, weights: &[i16]) -> __m256i {
+    let mut sum = _mm256_setzero_si256();
+    let mut tap = 0;
+    while tap < taps {
+        let at = start as usize + tap;
+        let samples = _mm256_cvtepu8_epi16(_mm_unpacklo_epi64(load_8_bytes(&first[at..]), load_8_bytes(&second[at..])));
+        let weights = _mm256_broadcastsi128_si256(load_8(&weights[tap..]));
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(samples, weights));
+        tap += 8;
+    }
+    sum
 }
 
 /// See [`vertical_portable`](super::resize::vertical_portable). Columns are a multiple of sixteen, taps of two.
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
 fn vertical(source: &[i16], stride: usize, weights: &[i16], target: &mut [i16]) {
     let half = _mm256_set1_epi32(1 << (WEIGHT_BITS - 1));
-    let weights = weights.as_chunks::<2>().0;
-    for (column, target) in target.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+    let mut column = 0;
+    while column < target.len() {
         let (mut low, mut high) = (half, half);
-        for (pair, weights) in weights.iter().enumerate() {
-            let start = 2 * pair * stride + 16 * column;
+        let (mut tap, mut start) = (0, column);
+        while tap < weights.len() {
             let (first, second) = (load_16(&source[start..]), load_16(&source[start + stride..]));
-            low = _mm256_add_epi32(low, weigh(_mm256_unpacklo_epi16(first, second), *weights));
-            high = _mm256_add_epi32(high, weigh(_mm256_unpackhi_epi16(first, second), *weights));
+            let weights = [weights[tap], weights[tap + 1]];
+            low = _mm256_add_epi32(low, weigh(_mm256_unpacklo_epi16(first, second), weights));
+            high = _mm256_add_epi32(high, weigh(_mm256_unpackhi_epi16(first, second), weights));
+            tap += 2;
+            start += 2 * stride;
         }
         const SHIFT: i32 = WEIGHT_BITS as i32;
-        store_16(target, _mm256_packs_epi32(_mm256_srai_epi32::<SHIFT>(low), _mm256_srai_epi32::<SHIFT>(high)));
+        let rounded = _mm256_packs_epi32(_mm256_srai_epi32::<SHIFT>(low), _mm256_srai_epi32::<SHIFT>(high));
+        store_16(&mut target[column..], rounded);
+        column += 16;
     }
 }
 
@@ -201,32 +232,43 @@ fn vertical(source: &[i16], stride: usize, weights: &[i16], target: &mut [i16]) 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
 fn to_rgb([luma, cb, cr]: [&[i16]; 3], target: &mut [u8]) {
     let zero = _mm256_set1_epi16(CHROMA_ZERO);
-    let half = _mm256_set1_epi16(1 << (FRACTION_BITS - 1));
-    for (column, target) in target.chunks_mut(48).enumerate() {
-        let luma = load_16(&luma[16 * column..]);
-        let cb = _mm256_subs_epi16(load_16(&cb[16 * column..]), zero);
-        let cr = _mm256_subs_epi16(load_16(&cr[16 * column..]), zero);
-        let scale = |value, weight| _mm256_mulhrs_epi16(value, _mm256_set1_epi16(weight));
+    let (mut column, mut start) = (0, 0);
+    while start < target.len() {
+        let luma = load_16(&luma[column..]);
+        let cb = _mm256_subs_epi16(load_16(&cb[column..]), zero);
+        let cr = _mm256_subs_epi16(load_16(&cr[column..]), zero);
         let red = _mm256_adds_epi16(_mm256_adds_epi16(luma, cr), scale(cr, RED_CR));
         let green = _mm256_subs_epi16(_mm256_subs_epi16(luma, scale(cb, GREEN_CB)), scale(cr, GREEN_CR));
         let blue = _mm256_adds_epi16(_mm256_adds_epi16(luma, cb), scale(cb, BLUE_CB));
-        let finish = |value| {
-            let value = _mm256_srai_epi16::<{ FRACTION_BITS as i32 }>(_mm256_adds_epi16(value, half));
-            _mm_packus_epi16(_mm256_castsi256_si128(value), _mm256_extracti128_si256::<1>(value))
-        };
-        let parts = interleave_rgb(finish(red), finish(green), finish(blue));
-        if let Some(target) = target.as_chunks_mut::<16>().0.as_mut_array::<3>() {
-            for (target, part) in target.iter_mut().zip(parts) {
-                store_bytes(target, part);
-            }
-        } else {
-            let mut bytes = [[0; 16]; 3];
-            for (bytes, part) in bytes.iter_mut().zip(parts) {
-                store_bytes(bytes, part);
-            }
-            target.copy_from_slice(&bytes.as_flattened()[..target.len()]);
+        let [low, middle, high] = interleave_rgb(to_bytes(red), to_bytes(green), to_bytes(blue));
+        let mut last = [0; 48];
+        let left = target.len() - start;
+        let pixels = if left < 48 { &mut last[..] } else { &mut target[start..start + 48] };
+        store_bytes(pixels, low);
+        store_bytes(&mut pixels[16..], middle);
+        store_bytes(&mut pixels[32..], high);
+        if left < 48 {
+            target[start..].copy_from_slice(&last[..left]);
         }
+        column += 16;
+        start += 48;
     }
+}
+
+/// `value * weight / 32768`, rounded.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+#[inline]
+fn scale(value: __m256i, weight: i16) -> __m256i {
+    _mm256_mulhrs_epi16(value, _mm256_set1_epi16(weight))
+}
+
+/// Values with [`FRACTION_BITS`] to bytes, rounded and clamped.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+#[inline]
+fn to_bytes(value: __m256i) -> __m128i {
+    let half = _mm256_set1_epi16(1 << (FRACTION_BITS - 1));
+    let value = _mm256_srai_epi16::<{ FRACTION_BITS as i32 }>(_mm256_adds_epi16(value, half));
+    _mm_packus_epi16(_mm256_castsi256_si128(value), _mm256_extracti128_si256::<1>(value))
 }
 
 /// Sixteen pixels, colour by colour, to 48 bytes of interleaved RGB.
@@ -254,11 +296,15 @@ fn interleave_rgb(red: __m128i, green: __m128i, blue: __m128i) -> [__m128i; 3] {
         }
         all
     };
-    std::array::from_fn(|part| {
-        let [from_red, from_green, from_blue] = PLACES[part].map(|places| load_places(&places));
-        let red_green = _mm_or_si128(_mm_shuffle_epi8(red, from_red), _mm_shuffle_epi8(green, from_green));
-        _mm_or_si128(red_green, _mm_shuffle_epi8(blue, from_blue))
-    })
+    let mut parts = [_mm_setzero_si128(); 3];
+    for index in 0..3 {
+        let places = &PLACES[index];
+        let red = _mm_shuffle_epi8(red, load_places(&places[0]));
+        let green = _mm_shuffle_epi8(green, load_places(&places[1]));
+        let blue = _mm_shuffle_epi8(blue, load_places(&places[2]));
+        parts[index] = _mm_or_si128(_mm_or_si128(red, green), blue);
+    }
+    parts
 }
 
 #[target_feature(enable = "avx2")]
@@ -282,32 +328,30 @@ fn load_places(places: &[i8; 16]) -> __m128i {
     unsafe { _mm_loadu_si128(places.as_ptr().cast()) }
 }
 
-/// Eight bytes of each slice.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn load_8_and_8(low: &[u8], high: &[u8]) -> __m128i {
-    let low = i64::from_le_bytes(*low.first_chunk().expect("planes are padded"));
-    let high = i64::from_le_bytes(*high.first_chunk().expect("planes are padded"));
-    _mm_set_epi64x(high, low)
+fn load_8_bytes(bytes: &[u8]) -> __m128i {
+    // SAFETY: the slice holds the eight bytes; this load needs no alignment.
+    unsafe { _mm_loadl_epi64(bytes[..8].as_ptr().cast()) }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store_4(target: &mut [i16; 4], values: __m128i) {
-    // SAFETY: the array holds the four values; this store needs no alignment.
-    unsafe { _mm_storel_epi64(target.as_mut_ptr().cast(), values) }
+fn store_4(target: &mut [i16], values: __m128i) {
+    // SAFETY: the slice holds the four values; this store needs no alignment.
+    unsafe { _mm_storel_epi64(target[..4].as_mut_ptr().cast(), values) }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store_16(target: &mut [i16; 16], values: __m256i) {
-    // SAFETY: the array holds the sixteen values; unaligned stores are allowed.
-    unsafe { _mm256_storeu_si256(target.as_mut_ptr().cast(), values) }
+fn store_16(target: &mut [i16], values: __m256i) {
+    // SAFETY: the slice holds the sixteen values; unaligned stores are allowed.
+    unsafe { _mm256_storeu_si256(target[..16].as_mut_ptr().cast(), values) }
 }
 
 #[target_feature(enable = "avx2")]
 #[inline]
-fn store_bytes(target: &mut [u8; 16], bytes: __m128i) {
-    // SAFETY: the array holds sixteen bytes; unaligned stores are allowed.
-    unsafe { _mm_storeu_si128(target.as_mut_ptr().cast(), bytes) }
+fn store_bytes(target: &mut [u8], bytes: __m128i) {
+    // SAFETY: the slice holds the sixteen bytes; unaligned stores are allowed.
+    unsafe { _mm_storeu_si128(target[..16].as_mut_ptr().cast(), bytes) }
 }
