@@ -157,22 +157,22 @@ fn transpose(x: [__m128i; 8]) -> [__m128i; 8] {
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
 fn horizontal(source: [&[u8]; 2], starts: &[u32], weights: &[i16], target: [&mut [i16]; 2]) {
     match weights.len() / target[0].len() {
-        8 => horizontal_taps(8, source, starts, weights, target),
-        16 => horizontal_taps(16, source, starts, weights, target),
-        taps => horizontal_taps(taps, source, starts, weights, target),
+        8 => horizontal_taps::<8>(source, starts, weights, target),
+        16 => horizontal_taps::<16>(source, starts, weights, target),
+        _ => horizontal_taps::<0>(source, starts, weights, target),
     }
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
 #[inline]
-fn horizontal_taps(
-    taps: usize,
+fn horizontal_taps<const TAPS: usize>(
     source: [&[u8]; 2],
     starts: &[u32],
     weights: &[i16],
     [to_first, to_second]: [&mut [i16]; 2],
 ) {
     const SHIFT: i32 = (WEIGHT_BITS - FRACTION_BITS) as i32;
+    let taps = if TAPS == 0 { weights.len() / to_first.len() } else { TAPS };
     let half = _mm256_set1_epi32(1 << (SHIFT - 1));
     let mut column = 0;
     while column < to_first.len() {
