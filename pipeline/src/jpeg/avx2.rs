@@ -8,7 +8,10 @@ use std::arch::x86_64::*;
 use super::entropy::Block;
 use super::idct::{EVEN, FIRST_SHIFT, MATRIX_BITS, ODD, SECOND_SHIFT};
 use super::kernels::Kernels;
+use super::refusal::Damage;
 use super::resize::{BLUE_CB, CHROMA_ZERO, FRACTION_BITS, GREEN_CB, GREEN_CR, RED_CR};
+use super::scan::{PlaneSink, Scan, decode_scan};
+use super::segments::Segments;
 use super::weights::WEIGHT_BITS;
 
 /// Proof that the processor has AVX2 and BMI: there is no other way to one than [`Avx2::detect`].
@@ -50,15 +53,16 @@ impl Kernels for Avx2 {
         unsafe { to_rgb(ycc, target) }
     }
 
-    #[inline(always)]
-    fn run<R>(self, work: impl FnOnce(Self) -> R) -> R {
-        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
-        fn compiled<R>(token: Avx2, work: impl FnOnce(Avx2) -> R) -> R {
-            work(token)
-        }
+    fn decode_scan(self, scan: &Scan<'_>, segments: &Segments, sink: &mut PlaneSink<'_, Self>) -> Result<(), Damage> {
         // SAFETY: `self` proves that the processor has the instructions.
-        unsafe { compiled(self, work) }
+        unsafe { decode_scan_avx2(scan, segments, sink) }
     }
+}
+
+/// Nothing but [`decode_scan`]; what gets inlined here is compiled with the shifts of BMI2, which matter to it.
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+fn decode_scan_avx2(scan: &Scan<'_>, segments: &Segments, sink: &mut PlaneSink<'_, Avx2>) -> Result<(), Damage> {
+    decode_scan(scan, segments, sink)
 }
 
 /// See [`idct_portable`](super::idct::idct_portable).

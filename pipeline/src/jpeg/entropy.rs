@@ -62,15 +62,17 @@ fn decode_dc(reader: &mut BitReader<'_>, table: &HuffmanTable, prediction: &mut 
 /// Decodes a block into `block`, which must be clear, and gives the zigzag index of its last coefficient.
 #[inline(always)]
 pub(super) fn decode_block(
-    reader: &mut BitReader<'_>,
+    stream: &mut BitReader<'_>,
     tables: BlockTables<'_>,
     prediction: &mut i32,
     block: &mut Block,
 ) -> Result<usize, Damage> {
+    // A copy stays in registers throughout the block.
+    let mut reader = *stream;
     if reader.is_past_end() {
         return Err(Damage::Truncated);
     }
-    if !decode_dc(reader, tables.dc, prediction) {
+    if !decode_dc(&mut reader, tables.dc, prediction) {
         return Err(Damage::Block);
     }
     block.0[0] = *prediction as i16;
@@ -91,20 +93,23 @@ pub(super) fn decode_block(
             }
         }
     }
+    *stream = reader;
     finish_block(index)
 }
 
 /// Passes over a block: only the prediction of the DC coefficient is kept.
 #[inline(always)]
 pub(super) fn skip_block(
-    reader: &mut BitReader<'_>,
+    stream: &mut BitReader<'_>,
     tables: BlockTables<'_>,
     prediction: &mut i32,
 ) -> Result<usize, Damage> {
+    // A copy stays in registers throughout the block.
+    let mut reader = *stream;
     if reader.is_past_end() {
         return Err(Damage::Truncated);
     }
-    if !decode_dc(reader, tables.dc, prediction) {
+    if !decode_dc(&mut reader, tables.dc, prediction) {
         return Err(Damage::Block);
     }
     let mut index = 0;
@@ -122,6 +127,7 @@ pub(super) fn skip_block(
             }
         }
     }
+    *stream = reader;
     finish_block(index)
 }
 

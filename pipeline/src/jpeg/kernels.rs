@@ -2,7 +2,10 @@
 
 use super::entropy::Block;
 use super::idct::idct_portable;
+use super::refusal::Damage;
 use super::resize;
+use super::scan::{PlaneSink, Scan, decode_scan};
+use super::segments::Segments;
 
 /// The inner loops of one instruction set.
 pub(super) trait Kernels: Copy {
@@ -18,8 +21,8 @@ pub(super) trait Kernels: Copy {
     /// See [`resize::to_rgb_portable`].
     fn to_rgb(self, ycc: [&[i16]; 3], target: &mut [u8]);
 
-    /// Runs `work` compiled for the instruction set, with whatever of it gets inlined.
-    fn run<R>(self, work: impl FnOnce(Self) -> R) -> R;
+    /// [`decode_scan`] compiled for the instruction set.
+    fn decode_scan(self, scan: &Scan<'_>, segments: &Segments, sink: &mut PlaneSink<'_, Self>) -> Result<(), Damage>;
 }
 
 /// Rust without intrinsics.
@@ -45,8 +48,7 @@ impl Kernels for Portable {
         resize::to_rgb_portable(ycc, target);
     }
 
-    #[inline(always)]
-    fn run<R>(self, work: impl FnOnce(Self) -> R) -> R {
-        work(self)
+    fn decode_scan(self, scan: &Scan<'_>, segments: &Segments, sink: &mut PlaneSink<'_, Self>) -> Result<(), Damage> {
+        decode_scan(scan, segments, sink)
     }
 }

@@ -48,7 +48,7 @@ use kernels::{Kernels, Portable};
 use markers::Header;
 use region::Region;
 use resize::{Plane, Resizer};
-use scan::{PlaneSink, Scan, decode_scan};
+use scan::{PlaneSink, Scan};
 use segments::Segments;
 
 /// A part of an image in pixels.
@@ -191,7 +191,7 @@ impl Decoder {
         let tables = [luma, cb, cr].map(|[dc, ac]| BlockTables { dc, ac });
         let scan = Scan { region, tables };
         let mut sink = PlaneSink { kernels, region, header, planes: &mut self.planes };
-        kernels.run(|_| decode_scan(&scan, &self.segments, &mut sink))?;
+        kernels.decode_scan(&scan, &self.segments, &mut sink)?;
         self.resizer.run(kernels, region, &self.planes, out, target_width);
         Ok(())
     }

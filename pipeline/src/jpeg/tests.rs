@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::jpeg::entropy::Block;
-use crate::jpeg::scan::BlockSink;
+use crate::jpeg::scan::{BlockSink, decode_scan};
 
 #[path = "../../tests/support/turbo.rs"]
 mod turbo;
