@@ -1,6 +1,6 @@
 //! Entropy decoding of one block (T.81 F.2.2).
 
-use super::bits::BitReader;
+use super::bits::Bits;
 use super::huffman::{ADVANCE_END, HuffmanTable};
 use super::markers::ZIGZAG;
 use super::refusal::Damage;
@@ -45,95 +45,117 @@ pub(super) struct BlockTables<'a> {
     pub(super) ac: &'a HuffmanTable,
 }
 
-/// Decodes the difference of the DC coefficient and adds it to the prediction.
+/// The data of a segment with what is around it, and where the segment ends in them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) data: &'a [u8],
+    pub(super) end: usize,
+}
+
+/// Begins a block: adds the difference of its DC coefficient to the prediction.
 #[inline(always)]
-fn decode_dc(reader: &mut BitReader<'_>, table: &HuffmanTable, prediction: &mut i32) -> bool {
-    reader.refill();
-    let mut entry = table.look_up(reader.peek());
-    if entry.is_long() {
-        entry = table.look_up_long(reader.peek());
+pub(super) fn decode_dc(
+    bits: &mut Bits,
+    source: Source<'_>,
+    table: &HuffmanTable,
+    prediction: &mut i32,
+) -> Result<(), Damage> {
+    if bits.is_past(source.end) {
+        return Err(Damage::Truncated);
     }
-    let difference = entry.value(reader.peek());
-    reader.consume(entry.bits());
+    bits.refill(source.data);
+    let mut entry = table.look_up(bits.peek());
+    if entry.is_long() {
+        entry = table.look_up_long(bits.peek());
+    }
+    let difference = entry.value(bits.peek());
+    bits.consume(entry.bits());
     *prediction = prediction.wrapping_add(difference);
-    entry.advance() == 0
+    // Only bits that are no code say that there is something to move on to.
+    if entry.advance() == 0 { Ok(()) } else { Err(Damage::Block) }
+}
+
+/// Decodes up to two AC coefficients, from `index` on, and gives the index of the last one.
+///
+/// Code and value take at most 26 bits, so one refill serves two of them. The block ends when the index reaches 63 or
+/// goes beyond; [`finish_block`] says how.
+#[inline(always)]
+pub(super) fn decode_two(
+    bits: &mut Bits,
+    data: &[u8],
+    table: &HuffmanTable,
+    mut index: usize,
+    block: &mut Block,
+) -> usize {
+    bits.refill(data);
+    for _ in 0..2 {
+        let mut entry = table.look_up(bits.peek());
+        if entry.is_long() {
+            entry = table.look_up_long(bits.peek());
+        }
+        index += entry.advance();
+        block.0[usize::from(PLACES[index & 255] & 127)] = entry.value(bits.peek()) as i16;
+        bits.consume(entry.bits());
+        if index >= 63 {
+            break;
+        }
+    }
+    index
 }
 
 /// Decodes a block into `block`, which must be clear, and gives the zigzag index of its last coefficient.
 #[inline(always)]
 pub(super) fn decode_block(
-    stream: &mut BitReader<'_>,
+    stream: &mut Bits,
+    source: Source<'_>,
     tables: BlockTables<'_>,
     prediction: &mut i32,
     block: &mut Block,
 ) -> Result<usize, Damage> {
     // A copy stays in registers throughout the block.
-    let mut reader = *stream;
-    if reader.is_past_end() {
-        return Err(Damage::Truncated);
-    }
-    if !decode_dc(&mut reader, tables.dc, prediction) {
-        return Err(Damage::Block);
-    }
+    let mut bits = *stream;
+    decode_dc(&mut bits, source, tables.dc, prediction)?;
     block.0[0] = *prediction as i16;
     let mut index = 0;
-    // Code and value of an AC coefficient take at most 26 bits, so one refill serves two of them.
-    'block: loop {
-        reader.refill();
-        for _ in 0..2 {
-            let mut entry = tables.ac.look_up(reader.peek());
-            if entry.is_long() {
-                entry = tables.ac.look_up_long(reader.peek());
-            }
-            index += entry.advance();
-            block.0[usize::from(PLACES[index & 255] & 127)] = entry.value(reader.peek()) as i16;
-            reader.consume(entry.bits());
-            if index >= 63 {
-                break 'block;
-            }
-        }
+    while index < 63 {
+        index = decode_two(&mut bits, source.data, tables.ac, index, block);
     }
-    *stream = reader;
+    *stream = bits;
     finish_block(index)
 }
 
 /// Passes over a block: only the prediction of the DC coefficient is kept.
 #[inline(always)]
 pub(super) fn skip_block(
-    stream: &mut BitReader<'_>,
+    stream: &mut Bits,
+    source: Source<'_>,
     tables: BlockTables<'_>,
     prediction: &mut i32,
 ) -> Result<usize, Damage> {
-    // A copy stays in registers throughout the block.
-    let mut reader = *stream;
-    if reader.is_past_end() {
-        return Err(Damage::Truncated);
-    }
-    if !decode_dc(&mut reader, tables.dc, prediction) {
-        return Err(Damage::Block);
-    }
+    let mut bits = *stream;
+    decode_dc(&mut bits, source, tables.dc, prediction)?;
     let mut index = 0;
     'block: loop {
-        reader.refill();
+        bits.refill(source.data);
         for _ in 0..2 {
-            let mut entry = tables.ac.look_up(reader.peek());
+            let mut entry = tables.ac.look_up(bits.peek());
             if entry.is_long() {
-                entry = tables.ac.look_up_long(reader.peek());
+                entry = tables.ac.look_up_long(bits.peek());
             }
             index += entry.advance();
-            reader.consume(entry.bits());
+            bits.consume(entry.bits());
             if index >= 63 {
                 break 'block;
             }
         }
     }
-    *stream = reader;
+    *stream = bits;
     finish_block(index)
 }
 
 /// Where the block ended: with its last coefficient, by an end-of-block code, or not as blocks do.
 #[inline(always)]
-fn finish_block(index: usize) -> Result<usize, Damage> {
+pub(super) fn finish_block(index: usize) -> Result<usize, Damage> {
     match index {
         63 => Ok(63),
         ADVANCE_END.. => Ok(index - ADVANCE_END),

@@ -12,6 +12,7 @@
 //! | finding those segments, removing stuffed bytes | `segments` | B.1.1.5, F.1.2.3 |
 //! | Huffman tables as look-ups | `huffman` | annex C, F.2.2 |
 //! | bits; coefficients of a block; blocks of the scan | `bits`, `entropy`, `scan` | F.2, E.2 |
+//! | several restart segments at a time | `lanes` | |
 //! | dequantisation and inverse DCT into planes | `idct` | A.3.3, A.3.4 |
 //! | resizing each plane, and RGB | `weights`, `resize` | |
 //!
@@ -28,6 +29,7 @@ mod entropy;
 mod huffman;
 mod idct;
 mod kernels;
+mod lanes;
 mod markers;
 mod refusal;
 mod region;

@@ -51,12 +51,56 @@ pub(super) struct ComponentRegion {
     pub(super) y: Axis,
 }
 
+/// One block of an MCU.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Slot {
+    pub(super) component: usize,
+    /// Blocks of the component in an MCU.
+    pub(super) columns: u32,
+    pub(super) rows: u32,
+    /// Which of them this one is.
+    pub(super) column: u32,
+    pub(super) row: u32,
+}
+
+/// The blocks of an MCU in the order of T.81 A.2.3: up to four of luma and two of chroma.
+#[derive(Debug, Clone)]
+pub(super) struct Slots {
+    slots: [Slot; 6],
+    count: usize,
+}
+
+impl Slots {
+    fn new(components: &[ComponentRegion]) -> Slots {
+        let empty = Slot { component: 0, columns: 1, rows: 1, column: 0, row: 0 };
+        let mut all = Slots { slots: [empty; 6], count: 0 };
+        for (component, blocks) in components.iter().enumerate() {
+            let (columns, rows) = (blocks.x.blocks_per_mcu, blocks.y.blocks_per_mcu);
+            for index in 0..columns * rows {
+                all.slots[all.count] = Slot { component, columns, rows, column: index % columns, row: index / columns };
+                all.count += 1;
+            }
+        }
+        all
+    }
+}
+
+impl std::ops::Deref for Slots {
+    type Target = [Slot];
+
+    #[inline(always)]
+    fn deref(&self) -> &[Slot] {
+        &self.slots[..self.count]
+    }
+}
+
 /// The part of the image that the crop needs.
 #[derive(Debug, Clone)]
 pub(super) struct Region {
     /// One or three components; those beyond the first of a grayscale image are not used.
     pub(super) components: [ComponentRegion; 3],
     pub(super) component_count: usize,
+    pub(super) slots: Slots,
     pub(super) crop_x: Range<u32>,
     pub(super) crop_y: Range<u32>,
     pub(super) mcus_per_row: u32,
@@ -97,11 +141,14 @@ impl Region {
         let mcus_per_row = width_px.div_ceil(8 << u32::from(half_x));
         let mcu_rows = height_px.div_ceil(8 << u32::from(half_y));
         let mcu_count = mcus_per_row * mcu_rows;
+        let component_count = if header.sampling == Sampling::Gray { 1 } else { 3 };
+        let components = [luma.clone(), chroma.clone(), chroma.clone()];
         Ok(Region {
             mcu_x: union(luma.x.mcus(), chroma.x.mcus()),
             mcu_y: union(luma.y.mcus(), chroma.y.mcus()),
-            component_count: if header.sampling == Sampling::Gray { 1 } else { 3 },
-            components: [luma, chroma.clone(), chroma],
+            slots: Slots::new(&components[..component_count]),
+            component_count,
+            components,
             crop_x,
             crop_y,
             mcus_per_row,

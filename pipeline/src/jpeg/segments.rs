@@ -1,5 +1,7 @@
 //! Restart segments: finding them, and removing the bytes that were stuffed behind 0xFF (T.81 B.1.1.5, F.1.2.3).
 
+use std::ops::Range;
+
 use super::bits::PADDING_BYTES;
 use super::markers::{EOI, RST0};
 use super::refusal::{Damage, NotForUs, Refusal};
@@ -24,14 +26,20 @@ enum Stop {
 }
 
 impl Segments {
-    /// The segments in order: (number in the scan, its bytes and all that follow, its length).
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &[u8], usize)> {
+    /// The segments in order: (number in the scan, where its bytes lie in [`Segments::data`]).
+    #[inline(always)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, Range<usize>)> {
         let mut start = 0;
-        self.ends.iter().map(move |&(number, end)| {
-            let segment = (number, &self.data[start..], end - start);
-            start = end;
-            segment
-        })
+        self.ends.iter().map(move |&(number, end)| (number, std::mem::replace(&mut start, end)..end))
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The bytes of all segments.
+    pub(super) fn data(&self) -> &[u8] {
+        &self.data
     }
 
     /// Collects the segments for which `is_wanted`, up to `last` of `count`, from the scan that begins at `offset`.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::jpeg::entropy::Block;
-use crate::jpeg::scan::{BlockSink, decode_scan};
+use crate::jpeg::scan::{BlockSink, Place, decode_scan};
 
 #[path = "../../tests/support/turbo.rs"]
 mod turbo;
@@ -18,7 +18,7 @@ struct Recorder<'a> {
 }
 
 impl BlockSink for Recorder<'_> {
-    fn put(&mut self, component: usize, x: u32, y: u32, block: &Block, _last: usize) {
+    fn put(&mut self, Place { component, x, y, .. }: Place, block: &Block, _last: usize) {
         // A component has blocks beyond its own width only to fill the last MCU; libjpeg-turbo does not give them.
         let columns = self.region.components[component].x.samples.div_ceil(8) as usize;
         let rows = self.region.components[component].y.samples.div_ceil(8) as usize;
