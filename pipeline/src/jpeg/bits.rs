@@ -14,7 +14,8 @@ pub(super) const PADDING_BYTES: usize = 256;
 pub(super) struct Bits {
     /// Next byte of the data to be put into the buffer.
     position: usize,
-    /// The top `count` bits are the next of the stream. Those below may repeat what `position` points at.
+    /// The top bits, as many as the low six bits of `count` say, are the next of the stream. Those below may repeat what
+    /// `position` points at.
     buffer: u64,
     count: u32,
 }
@@ -31,9 +32,10 @@ impl Bits {
         // A slice of exactly eight bytes is one load; with the padding there, it is always found.
         let bytes = data.get(self.position..self.position + 8).and_then(<[u8]>::first_chunk);
         let next = bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        self.buffer |= next >> self.count;
-        self.position += ((63 - self.count) >> 3) as usize;
-        self.count |= 56;
+        let count = self.count & 63;
+        self.buffer |= next >> count;
+        self.position += ((63 - count) >> 3) as usize;
+        self.count = count | 56;
     }
 
     /// The next bits, topmost first; 56 of them are valid after a refill.
@@ -46,13 +48,13 @@ impl Bits {
     #[inline(always)]
     pub(super) fn consume(&mut self, bits: u32) {
         self.buffer = self.buffer.wrapping_shl(bits);
-        self.count = self.count.wrapping_sub(bits & 63);
+        self.count = self.count.wrapping_sub(bits);
     }
 
     /// Whether more bits were consumed than there are up to `end`, in bytes.
     #[inline(always)]
     pub(super) fn is_past(&self, end: usize) -> bool {
-        self.position * 8 > end * 8 + self.count as usize
+        self.position * 8 > end * 8 + (self.count & 63) as usize
     }
 
     /// Whether everything up to `end` was consumed but for less than a byte of ones (T.81 F.1.2.3).

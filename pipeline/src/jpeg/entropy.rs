@@ -1,19 +1,19 @@
 //! Entropy decoding of one block (T.81 F.2.2).
 
 use super::bits::Bits;
-use super::huffman::{ADVANCE_END, HuffmanTable};
+use super::huffman::{ADVANCE_END, ADVANCE_LONG, HuffmanTable};
 use super::markers::ZIGZAG;
 use super::refusal::Damage;
 
 /// Coefficients of a block in natural order. Behind the 64 of them is a place that catches what a decoder writes while it
-/// runs over the end, so that the loop needs no check of its own.
+/// runs over the end; the array is as long as any `u8` can point, so that the loop needs no check of its own.
 #[derive(Debug, Clone)]
 #[repr(align(32))]
-pub(super) struct Block(pub(super) [i16; 128]);
+pub(super) struct Block(pub(super) [i16; 256]);
 
 impl Block {
     pub(super) const fn new() -> Block {
-        Block([0; 128])
+        Block([0; 256])
     }
 
     /// The coefficients alone.
@@ -65,12 +65,12 @@ pub(super) fn decode_dc(
     }
     bits.refill(source.data);
     let mut entry = table.look_up(bits.peek());
-    if entry.is_long() {
+    if entry.advance() == ADVANCE_LONG {
         entry = table.look_up_long(bits.peek());
     }
     let difference = entry.value(bits.peek());
     bits.consume(entry.bits());
-    *prediction = prediction.wrapping_add(difference);
+    *prediction = prediction.wrapping_add(i32::from(difference));
     // Only bits that are no code say that there is something to move on to.
     if entry.advance() == 0 { Ok(()) } else { Err(Damage::Block) }
 }
@@ -90,14 +90,21 @@ pub(super) fn decode_two(
     bits.refill(data);
     for _ in 0..2 {
         let mut entry = table.look_up(bits.peek());
-        if entry.is_long() {
-            entry = table.look_up_long(bits.peek());
-        }
-        index += entry.advance();
-        block.0[usize::from(PLACES[index & 255] & 127)] = entry.value(bits.peek()) as i16;
+        // What is no coefficient goes to a place that nobody reads.
+        block.0[usize::from(PLACES[(index + entry.advance()) & 255])] = entry.value(bits.peek());
         bits.consume(entry.bits());
+        index += entry.advance();
         if index >= 63 {
-            break;
+            if index < ADVANCE_LONG {
+                break;
+            }
+            entry = table.look_up_long(bits.peek());
+            index = index + entry.advance() - ADVANCE_LONG;
+            block.0[usize::from(PLACES[index & 255])] = entry.value(bits.peek());
+            bits.consume(entry.bits());
+            if index >= 63 {
+                break;
+            }
         }
     }
     index
@@ -139,13 +146,18 @@ pub(super) fn skip_block(
         bits.refill(source.data);
         for _ in 0..2 {
             let mut entry = tables.ac.look_up(bits.peek());
-            if entry.is_long() {
-                entry = tables.ac.look_up_long(bits.peek());
-            }
-            index += entry.advance();
             bits.consume(entry.bits());
+            index += entry.advance();
             if index >= 63 {
-                break 'block;
+                if index < ADVANCE_LONG {
+                    break 'block;
+                }
+                entry = tables.ac.look_up_long(bits.peek());
+                bits.consume(entry.bits());
+                index = index + entry.advance() - ADVANCE_LONG;
+                if index >= 63 {
+                    break 'block;
+                }
             }
         }
     }

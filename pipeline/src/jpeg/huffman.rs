@@ -1,45 +1,47 @@
 //! Huffman tables as look-ups (T.81 annex C, F.2.2).
 //!
-//! One look-up of the next [`LOOKUP_BITS`] bits gives everything that a code says: how long it is, how many further bits
-//! hold the value, and how far to move on in the block. The value itself is taken from the bit buffer by arithmetic
-//! without a branch (see [`Entry::value`]), so that an entry depends on its code alone: a table is filled by runs of equal
-//! entries, which costs next to nothing, and no branch has to guess whether code and value fit into the look-up together.
+//! One look-up of the next [`LOOKUP_BITS`] bits gives everything that a code says, and all that is left to do for the
+//! value behind it is a shift and a subtraction (see [`Entry::value`]). An entry depends on a code and a sign alone, so a
+//! table is filled by runs of equal entries, which costs next to nothing, and no branch has to guess whether code and value
+//! fit into the look-up together.
 
 use super::markers::HuffmanSpec;
 use super::refusal::{NotForUs, Refusal};
 
-/// Bits of one look-up. Codes longer than this are rare, and take the slow path.
+/// Bits of one look-up. Codes that do not fit, together with the sign of their value, are rare and take the slow path.
 pub(super) const LOOKUP_BITS: u32 = 11;
 
-/// Coefficients to move on at the end of a block: beyond anything that runs of zeros can reach.
+/// How far entries of no coefficient move on from an index below 64; the ranges of what results do not overlap.
 pub(super) const ADVANCE_END: usize = 128;
-
-/// Coefficients to move on at bits that are no code: beyond the block, yet short of [`ADVANCE_END`].
-const ADVANCE_INVALID: u32 = 64;
+pub(super) const ADVANCE_LONG: usize = 192;
+const ADVANCE_INVALID: usize = 64;
 
 /// Longest value of an AC coefficient and of a DC difference in bits (T.81 tables F.1, F.2).
 const AC_SIZE_MAX: u8 = 10;
 const DC_SIZE_MAX: u8 = 11;
 
-/// What a code says. From the lowest byte up: code and value together in bits; the code in bits; 63 - value in bits;
-/// coefficients to move on. Shifts take the low six bits of their count, so that no field needs a mask of its own.
+/// What a code says. From the lowest bits up: 8 bits, how many bits code and value have together; 8 bits, how many
+/// coefficients to move on; 16 bits, what to subtract from code and value, read as one number, to get the coefficient.
+///
+/// Shifts take the low six bits of their count, so that the first field needs no mask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry(u32);
 
 impl Entry {
-    /// Stands for all codes that are longer than a look-up.
-    const LONG: Entry = Entry(0);
+    /// Stands for all codes that a look-up does not resolve. It uses up no bits.
+    const LONG: Entry = Entry((ADVANCE_LONG as u32) << 8);
+    const INVALID: Entry = Entry((ADVANCE_INVALID as u32) << 8 | 1);
 
-    const fn new(code_bits: u32, value_bits: u32, advance: u32) -> Entry {
-        Entry((code_bits + value_bits) | code_bits << 8 | (63 - value_bits) << 16 | advance << 24)
+    /// For `code` of `code_bits`, followed by a value of `value_bits` that begins with a one or not (T.81 F.2.2.1).
+    ///
+    /// A value that begins with a one stands for itself, any other for itself less 2^bits - 1. All is modulo 2^16, since
+    /// the coefficient fits into 16 bits though code and value together may not.
+    fn new(code: u32, code_bits: u32, value_bits: u32, begins_with_one: bool, advance: usize) -> Entry {
+        let offset = (code << value_bits) + if begins_with_one { 0 } else { (1 << value_bits) - 1 };
+        Entry((offset & 0xFFFF) << 16 | (advance as u32) << 8 | (code_bits + value_bits))
     }
 
-    #[inline(always)]
-    pub(super) fn is_long(self) -> bool {
-        self == Entry::LONG
-    }
-
-    /// Code and value together, in bits.
+    /// Code and value together in bits; only the low six bits count.
     #[inline(always)]
     pub(super) fn bits(self) -> u32 {
         self.0
@@ -48,20 +50,13 @@ impl Entry {
     /// Coefficients to move on.
     #[inline(always)]
     pub(super) fn advance(self) -> usize {
-        (self.0 >> 24) as usize
+        usize::from((self.0 >> 8) as u8)
     }
 
-    /// The value behind the code at the top of `buffer`, extended by its sign (T.81 F.2.2.1, figure F.12).
-    ///
-    /// A value that begins with a one stands for itself. One that begins with a zero stands for the negative of its
-    /// complement, so both are a magnitude and a sign.
+    /// The coefficient, or the difference of one, of which code and value are at the top of `buffer`.
     #[inline(always)]
-    pub(super) fn value(self, buffer: u64) -> i32 {
-        let value = buffer.wrapping_shl(self.0 >> 8);
-        let negative = !(value as i64 >> 63);
-        // Two shifts, because an empty value would need a single one by 64.
-        let magnitude = ((value ^ negative as u64) >> 1).wrapping_shr(self.0 >> 16) as i64;
-        ((magnitude ^ negative) - negative) as i32
+    pub(super) fn value(self, buffer: u64) -> i16 {
+        (buffer.wrapping_shr(self.0.wrapping_neg()) as u32).wrapping_sub(self.0 >> 16) as i16
     }
 }
 
@@ -119,11 +114,7 @@ impl HuffmanTable {
                 if code + 1 >= 1 << length {
                     return Err(NotForUs::Header("huffman table with too many codes").into());
                 }
-                if length <= LOOKUP_BITS {
-                    let low = (code << (LOOKUP_BITS - length)) as usize;
-                    let entry = self.entry(length, symbol);
-                    self.lookup[low..low + (1 << (LOOKUP_BITS - length))].fill(entry);
-                }
+                self.fill(code, length, symbol);
                 code += 1;
             }
             index += count;
@@ -141,22 +132,39 @@ impl HuffmanTable {
         self.lookup[(buffer >> (64 - LOOKUP_BITS)) as usize]
     }
 
-    /// The same for a code that is longer than a look-up (T.81 F.2.2.3), or for bits that are no code at all.
+    /// The same where that gave no more than [`ADVANCE_LONG`] (T.81 F.2.2.3): for a longer code, or no code at all.
     #[cold]
     #[inline(never)]
     pub(super) fn look_up_long(&self, buffer: u64) -> Entry {
         let bits = (buffer >> 48) as u32;
-        for length in LOOKUP_BITS + 1..=16 {
+        for length in LOOKUP_BITS..=16 {
             if bits < self.limits[length as usize] {
-                let code = (bits >> (16 - length)) as i32;
-                let index = (code + self.first_index[length as usize]) as usize;
-                return self
-                    .symbols
-                    .get(index)
-                    .map_or(Entry::new(1, 0, ADVANCE_INVALID), |&symbol| self.entry(length, symbol));
+                let code = bits >> (16 - length);
+                let index = code as i32 + self.first_index[length as usize];
+                let Some(&symbol) = self.symbols.get(index as usize) else { break };
+                let sign = buffer << length >> 63;
+                return self.entry(code, length, symbol, sign == 1);
             }
         }
-        Entry::new(1, 0, ADVANCE_INVALID)
+        Entry::INVALID
+    }
+
+    /// Enters a code, with either sign of its value, if it fits.
+    fn fill(&mut self, code: u32, length: u32, symbol: u8) {
+        let bits = length + u32::from(symbol & 15 > 0);
+        if bits > LOOKUP_BITS {
+            return;
+        }
+        let span = 1 << (LOOKUP_BITS - bits);
+        let low = (code << (LOOKUP_BITS - length)) as usize;
+        if symbol & 15 > 0 {
+            let (negative, positive) = (self.entry(code, length, symbol, false), self.entry(code, length, symbol, true));
+            self.lookup[low..low + span].fill(negative);
+            self.lookup[low + span..low + 2 * span].fill(positive);
+        } else {
+            let entry = self.entry(code, length, symbol, false);
+            self.lookup[low..low + span].fill(entry);
+        }
     }
 
     fn is_valid_symbol(&self, symbol: u8) -> bool {
@@ -166,12 +174,13 @@ impl HuffmanTable {
         }
     }
 
-    fn entry(&self, code_bits: u32, symbol: u8) -> Entry {
-        let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
-        match self.class {
-            Class::Dc => Entry::new(code_bits, size, 0),
-            Class::Ac if symbol == 0 => Entry::new(code_bits, 0, ADVANCE_END as u32),
-            Class::Ac => Entry::new(code_bits, size, run + 1),
-        }
+    fn entry(&self, code: u32, length: u32, symbol: u8, begins_with_one: bool) -> Entry {
+        let (run, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
+        let advance = match self.class {
+            Class::Dc => 0,
+            Class::Ac if symbol == 0 => ADVANCE_END,
+            Class::Ac => run + 1,
+        };
+        Entry::new(code, length, size, begins_with_one, advance)
     }
 }
