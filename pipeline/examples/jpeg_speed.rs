@@ -83,7 +83,10 @@ fn compare(name: &str, samples: &[Sample], rounds: usize) {
     });
     let bytes: usize = samples.iter().map(|sample| sample.bytes.len()).sum();
     let mean_bytes = bytes / samples.len();
-    println!("{name}: ours {ours:.3} ms, libjpeg-turbo {theirs:.3} ms, ratio {:.3} ({mean_bytes} bytes)", theirs / ours);
+    println!(
+        "{name}: ours {ours:.3} ms, libjpeg-turbo {theirs:.3} ms, ratio {:.3} ({mean_bytes} bytes)",
+        theirs / ours
+    );
 }
 
 /// Peak signal-to-noise ratio of ours to a full decode and a resize of RGB.
@@ -148,9 +151,12 @@ impl Theirs {
 
     fn resize(&mut self, width: u32, height: u32, [x, y]: [u32; 2], crop: CropBox) {
         let image = ImageRef::new(width, height, &self.rgb, PixelType::U8x3).expect("a whole picture");
-        let options = ResizeOptions::new()
-            .resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom))
-            .crop(x.into(), y.into(), crop.width.into(), crop.height.into());
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).crop(
+            x.into(),
+            y.into(),
+            crop.width.into(),
+            crop.height.into(),
+        );
         self.resizer.resize(&image, &mut self.out, &options).expect("a crop inside");
     }
 }
@@ -194,7 +200,10 @@ fn jpegs_below(folder: &Path, found: &mut Vec<PathBuf>) {
         let path = entry.expect("a readable folder").path();
         if path.is_dir() {
             jpegs_below(&path, found);
-        } else if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("jpg") || extension.eq_ignore_ascii_case("jpeg")) {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("jpg") || extension.eq_ignore_ascii_case("jpeg"))
+        {
             found.push(path);
         }
     }

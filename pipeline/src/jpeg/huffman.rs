@@ -158,7 +158,8 @@ impl HuffmanTable {
         let span = 1 << (LOOKUP_BITS - bits);
         let low = (code << (LOOKUP_BITS - length)) as usize;
         if symbol & 15 > 0 {
-            let (negative, positive) = (self.entry(code, length, symbol, false), self.entry(code, length, symbol, true));
+            let (negative, positive) =
+                (self.entry(code, length, symbol, false), self.entry(code, length, symbol, true));
             self.lookup[low..low + span].fill(negative);
             self.lookup[low + span..low + 2 * span].fill(positive);
         } else {

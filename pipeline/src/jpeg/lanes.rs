@@ -61,11 +61,7 @@ pub(super) fn decode_interleaved(
 ) -> Result<(), Damage> {
     let idle = Lane { walk: Walk::default(), end: 0, predictions: [0; 3], place: Place::default() };
     let cursor = Cursor { bits: Bits::new(0), ac: scan.tables[0].ac, index: 0 };
-    let mut all = Lanes {
-        lanes: [idle; LANES],
-        blocks: [const { Block::new() }; LANES],
-        cursors: [cursor; LANES],
-    };
+    let mut all = Lanes { lanes: [idle; LANES], blocks: [const { Block::new() }; LANES], cursors: [cursor; LANES] };
     let mut count = 0;
     while count < LANES {
         let Some(first) = next_block(scan, data, &mut all.lanes[count], &mut all.blocks[count], cursor.bits, segments)?

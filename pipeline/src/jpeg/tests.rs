@@ -127,3 +127,181 @@ fn planes_are_those_of_libjpeg_turbo() {
         }
     }
 }
+
+/// A crop of a decode into a picture of 48 x 40 pixels.
+fn crop(decoder: &mut Decoder, bytes: &[u8], crop: CropBox, segments: Option<&[u32]>) -> Result<Vec<u8>, Refusal> {
+    let target =
+        TargetSize { height: NonZeroU32::new(40).expect("not zero"), width: NonZeroU32::new(48).expect("not zero") };
+    let mut out = vec![0; 48 * 40 * 3];
+    decoder.decode(bytes, crop, target, segments, &mut out)?;
+    Ok(out)
+}
+
+/// Crops of all kinds of places, the first of them the whole image.
+fn crops_of(bytes: &[u8]) -> Vec<CropBox> {
+    let Ok(CropBox { width, height, .. }) = whole(bytes) else { return Vec::new() };
+    let part = |size: u32, share: u32| (size * share / 16).min(size - 1);
+    let mut crops = vec![CropBox { x: 0, y: 0, width, height }];
+    for (x, y, w, h) in [(1, 1, 13, 14), (5, 3, 4, 9), (0, 12, 16, 4), (11, 0, 5, 16), (7, 7, 1, 1), (15, 15, 1, 1)] {
+        let (x, y) = (part(width, x) | 1, part(height, y));
+        let (x, y) = (x.min(width - 1), y);
+        let (w, h) = ((width * w / 16).clamp(1, width - x), (height * h / 16).clamp(1, height - y));
+        crops.push(CropBox { x, y, width: w, height: h });
+    }
+    crops
+}
+
+/// The repository's photographs that are for us.
+fn own_photos() -> Vec<(PathBuf, Vec<u8>)> {
+    let mut photos = photos();
+    photos.retain(|(path, bytes)| path.starts_with(env!("CARGO_MANIFEST_DIR")) && image_size(bytes).is_ok());
+    photos
+}
+
+/// Offsets of all restart segments.
+fn segment_offsets(bytes: &[u8]) -> Vec<u32> {
+    let start = markers::read_header(bytes).expect("a header for us").scan_offset;
+    let restarts = (start..bytes.len() - 1).filter(|&at| bytes[at] == 0xFF && (0xD0..=0xD7).contains(&bytes[at + 1]));
+    std::iter::once(start as u32).chain(restarts.map(|at| at as u32 + 2)).collect()
+}
+
+#[test]
+fn restart_segments_and_their_index_change_nothing() {
+    let (mut decoder, turbo) = (Decoder::default(), Turbo::transformer());
+    for (path, bytes) in own_photos() {
+        for interval in [1, 3, 8, 50, 60_000] {
+            let segmented = turbo.with_restarts(&bytes, interval);
+            let index = segment_offsets(&segmented);
+            for part in crops_of(&bytes) {
+                let expected = crop(&mut decoder, &bytes, part, None).expect("a good file");
+                for index in [None, Some(&*index)] {
+                    let got = crop(&mut decoder, &segmented, part, index);
+                    assert!(got.as_ref() == Ok(&expected), "{}, {interval}, {part:?}: {:?}", path.display(), got.err());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn portable_code_gives_the_same_bytes() {
+    let (mut detected, mut portable) = (Decoder::default(), Decoder::new(Instructions::Portable));
+    for (path, bytes) in own_photos() {
+        for part in crops_of(&bytes) {
+            let expected = crop(&mut portable, &bytes, part, None).expect("a good file");
+            assert!(crop(&mut detected, &bytes, part, None) == Ok(expected), "{}, {part:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn an_index_that_lies_is_noticed() {
+    let (mut decoder, turbo) = (Decoder::default(), Turbo::transformer());
+    let (_, bytes) = own_photos().swap_remove(0);
+    let segmented = turbo.with_restarts(&bytes, 8);
+    let part = crops_of(&bytes)[1];
+    let index = segment_offsets(&segmented);
+    let shifted: Vec<u32> = index.iter().map(|offset| offset + 1).collect();
+    let next: Vec<u32> = index[1..].iter().copied().chain([u32::MAX]).collect();
+    let reversed: Vec<u32> = index.iter().rev().copied().collect();
+    for lie in [&shifted[..], &next, &reversed, &index[..1], &[]] {
+        assert_eq!(crop(&mut decoder, &segmented, part, Some(lie)), Err(Damage::Restart.into()));
+    }
+}
+
+#[test]
+fn a_cut_file_is_damaged() {
+    let mut decoder = Decoder::default();
+    for (path, bytes) in own_photos() {
+        let start = markers::read_header(&bytes).expect("a header for us").scan_offset;
+        for share in 0..20 {
+            let cut = start + (bytes.len() - start - 1) * share / 19;
+            let result = crop(&mut decoder, &bytes[..cut], whole(&bytes).expect("a header"), None);
+            assert_eq!(result, Err(Damage::Truncated.into()), "{} cut to {cut}", path.display());
+        }
+    }
+}
+
+#[test]
+fn what_follows_the_last_block_is_checked() {
+    let mut decoder = Decoder::default();
+    for (path, bytes) in own_photos() {
+        let part = whole(&bytes).expect("a header for us");
+        let mut longer = bytes.clone();
+        longer.splice(bytes.len() - 2..bytes.len() - 2, [0x5A]);
+        let result = crop(&mut decoder, &longer, part, None);
+        assert_eq!(result, Err(Damage::Leftover.into()), "{}", path.display());
+    }
+}
+
+#[test]
+fn others_are_refused_not_damaged() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/photos");
+    let check = |file: &str, expected: NotForUs| {
+        let bytes = std::fs::read(folder.join(file)).expect("a readable file");
+        assert_eq!(image_size(&bytes), Err(expected.into()), "{file}");
+    };
+    check("space/rocket.jpg", NotForUs::Process(0xC2));
+    check("odd/cmyk.jpg", NotForUs::Components(4));
+    check("odd/png_named_jpg.jpg", NotForUs::NotJpeg);
+    assert_eq!(image_size(&[]), Err(NotForUs::NotJpeg.into()));
+}
+
+#[test]
+fn crops_outside_are_refused() {
+    let mut decoder = Decoder::default();
+    let (_, bytes) = own_photos().swap_remove(0);
+    let CropBox { width, height, .. } = whole(&bytes).expect("a header for us");
+    for (x, y, w, h) in [(0, 0, 0, 1), (0, 0, 1, 0), (width, 0, 1, 1), (0, 0, width, height + 1), (u32::MAX, 0, 2, 1)] {
+        let result = crop(&mut decoder, &bytes, CropBox { x, y, width: w, height: h }, None);
+        assert_eq!(result, Err(NotForUs::CropOutside { width, height }.into()));
+    }
+}
+
+mod damaged {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Small files of all kinds that are for us, with and without restart segments.
+    fn seeds() -> &'static [(Vec<u8>, Vec<u32>)] {
+        static SEEDS: std::sync::OnceLock<Vec<(Vec<u8>, Vec<u32>)>> = std::sync::OnceLock::new();
+        SEEDS.get_or_init(|| {
+            let turbo = Turbo::transformer();
+            let photos = own_photos();
+            let plain = photos.iter().map(|(_, bytes)| bytes.clone());
+            let segmented = photos.iter().map(|(_, bytes)| turbo.with_restarts(bytes, 5));
+            plain
+                .chain(segmented)
+                .map(|bytes| (segment_offsets(&bytes), bytes))
+                .map(|(index, bytes)| (bytes, index))
+                .collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn bytes_never_panic_and_both_paths_agree(
+            seed in 0..1000_usize,
+            is_indexed: bool,
+            part in 0..7_usize,
+            cut in 0.0..1.3_f64,
+            changes in prop::collection::vec((0.0..1.0_f64, any::<u8>(), any::<bool>()), 0..8),
+        ) {
+            let (bytes, index) = &seeds()[seed % seeds().len()];
+            let mut bytes = bytes.clone();
+            let part = crops_of(&bytes)[part];
+            for (place, value, is_in_header) in changes {
+                let range = if is_in_header { bytes.len().min(700) } else { bytes.len() };
+                bytes[(range as f64 * place) as usize] = value;
+            }
+            bytes.truncate((bytes.len() as f64 * cut) as usize);
+            let index = is_indexed.then_some(&index[..]);
+            let (mut detected, mut portable) = (Decoder::default(), Decoder::new(Instructions::Portable));
+            let ours = crop(&mut detected, &bytes, part, index);
+            prop_assert!(ours == crop(&mut portable, &bytes, part, index));
+        }
+    }
+}
