@@ -5,6 +5,7 @@
 //! Prints CPU milliseconds an image (one thread), their ratio, and the fidelity of ours to the exact path. Each restart
 //! interval asks for the same again on losslessly transcoded copies with restart markers and an index of segments.
 #![allow(clippy::print_stdout, reason = "the numbers are the result")]
+#![allow(clippy::disallowed_methods, reason = "the panic message names the path")]
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};

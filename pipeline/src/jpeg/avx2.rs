@@ -3,6 +3,8 @@
 //! Loads and stores go through the few functions at the end, which take slices and so check their bounds; all other
 //! intrinsics are safe in functions that are compiled for the instruction set.
 
+#![allow(clippy::wildcard_imports, reason = "the names of intrinsics carry their prefix")]
+
 use std::arch::x86_64::*;
 
 use super::entropy::Block;
@@ -212,7 +214,8 @@ fn weighted_sum(taps: usize, [first, second]: [&[u8]; 2], start: u32, weights: &
 /// See [`vertical_portable`](super::resize::vertical_portable). Columns are a multiple of sixteen, taps of two.
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
 fn vertical(source: &[i16], stride: usize, weights: &[i16], target: &mut [i16]) {
-    let half = _mm256_set1_epi32(1 << (WEIGHT_BITS - 1));
+    const SHIFT: i32 = WEIGHT_BITS as i32;
+    let half = _mm256_set1_epi32(1 << (SHIFT - 1));
     let mut column = 0;
     while column < target.len() {
         let (mut low, mut high) = (half, half);
@@ -225,7 +228,6 @@ fn vertical(source: &[i16], stride: usize, weights: &[i16], target: &mut [i16]) 
             tap += 2;
             start += 2 * stride;
         }
-        const SHIFT: i32 = WEIGHT_BITS as i32;
         let rounded = _mm256_packs_epi32(_mm256_srai_epi32::<SHIFT>(low), _mm256_srai_epi32::<SHIFT>(high));
         store_16(&mut target[column..], rounded);
         column += 16;

@@ -32,10 +32,10 @@ impl Bits {
         // A slice of exactly eight bytes is one load; with the padding there, it is always found.
         let bytes = data.get(self.position..self.position + 8).and_then(<[u8]>::first_chunk);
         let next = bytes.map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        let count = self.count & 63;
+        let count = self.count % 64;
         self.buffer |= next >> count;
         self.position += ((63 - count) >> 3) as usize;
-        self.count = count | 56;
+        self.count = count | 0b11_1000;
     }
 
     /// The next bits, topmost first; 56 of them are valid after a refill.
@@ -54,7 +54,7 @@ impl Bits {
     /// Whether more bits were consumed than there are up to `end`, in bytes.
     #[inline(always)]
     pub(super) fn is_past(&self, end: usize) -> bool {
-        self.position * 8 > end * 8 + (self.count & 63) as usize
+        self.position * 8 > end * 8 + (self.count % 64) as usize
     }
 
     /// Whether everything up to `end` was consumed but for less than a byte of ones (T.81 F.1.2.3).

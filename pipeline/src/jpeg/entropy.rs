@@ -145,20 +145,29 @@ pub(super) fn skip_block(
     'block: loop {
         bits.refill(source.data);
         for _ in 0..2 {
+            let run = tables.ac.look_up_run(bits.peek());
+            let next = index + run.advance();
+            if next < 63 {
+                bits.consume(run.bits());
+                index = next;
+                continue;
+            }
+            if (ADVANCE_END..ADVANCE_END + 63).contains(&next) {
+                bits.consume(run.bits());
+                index = next;
+                break 'block;
+            }
+            // The run may have read on into the next block, or there was none: one code after the other.
             let mut entry = tables.ac.look_up(bits.peek());
+            if entry.advance() == ADVANCE_LONG {
+                entry = tables.ac.look_up_long(bits.peek());
+            }
             bits.consume(entry.bits());
             index += entry.advance();
             if index >= 63 {
-                if index < ADVANCE_LONG {
-                    break 'block;
-                }
-                entry = tables.ac.look_up_long(bits.peek());
-                bits.consume(entry.bits());
-                index = index + entry.advance() - ADVANCE_LONG;
-                if index >= 63 {
-                    break 'block;
-                }
+                break 'block;
             }
+            break;
         }
     }
     *stream = bits;

@@ -60,6 +60,45 @@ impl Entry {
     }
 }
 
+/// Several codes in a row: how many bits they take with their values, and how many coefficients they move on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run(u16);
+
+impl Run {
+    /// Not even one code could be told.
+    const NONE: Run = Run((ADVANCE_LONG as u16) << 8);
+
+    /// Two runs are read between refills, so one may take half of what a refill guarantees.
+    const BITS_MAX: u32 = 28;
+
+    fn new(start: u32, lookup: &[Entry; 1 << LOOKUP_BITS], code_bits: &[u8; 1 << LOOKUP_BITS]) -> Run {
+        let (mut bits, mut advance) = (0, 0);
+        while bits < LOOKUP_BITS && advance < 64 {
+            let at = (start << bits) as usize % (1 << LOOKUP_BITS);
+            let entry = lookup[at];
+            let is_known = bits + u32::from(code_bits[at]) <= LOOKUP_BITS;
+            if !is_known || bits + (entry.bits() & 63) > Run::BITS_MAX {
+                break;
+            }
+            bits += entry.bits() & 63;
+            advance += entry.advance();
+        }
+        if bits == 0 { Run::NONE } else { Run((advance as u16) << 8 | bits as u16) }
+    }
+
+    /// Codes and values together in bits; only the low six bits count.
+    #[inline(always)]
+    pub(super) fn bits(self) -> u32 {
+        u32::from(self.0)
+    }
+
+    /// Coefficients to move on. The run ends with the end of a block, if it has one.
+    #[inline(always)]
+    pub(super) fn advance(self) -> usize {
+        usize::from(self.0 >> 8)
+    }
+}
+
 /// Which coefficients a table codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
@@ -71,6 +110,11 @@ pub(super) enum Class {
 #[derive(Debug, Clone)]
 pub(super) struct HuffmanTable {
     lookup: Box<[Entry; 1 << LOOKUP_BITS]>,
+    /// How many bits of each look-up are its code; more than there are where none fits.
+    code_bits: Box<[u8; 1 << LOOKUP_BITS]>,
+    /// See [`HuffmanTable::look_up_run`]; made when first wanted.
+    runs: Option<Box<[Run; 1 << LOOKUP_BITS]>>,
+    are_runs_ready: bool,
     /// For each length, the first 16 bits (of what follows in the stream) that are beyond all codes of it; ascending.
     limits: [u32; 17],
     /// For each length, what to add to a code of it to get the index of its symbol.
@@ -85,6 +129,9 @@ impl HuffmanTable {
     pub(super) fn new(class: Class) -> HuffmanTable {
         HuffmanTable {
             lookup: Box::new([Entry::LONG; 1 << LOOKUP_BITS]),
+            code_bits: Box::new([u8::MAX; 1 << LOOKUP_BITS]),
+            runs: None,
+            are_runs_ready: false,
             limits: [0; 17],
             first_index: [0; 17],
             class,
@@ -93,17 +140,22 @@ impl HuffmanTable {
         }
     }
 
-    /// Makes this the table of `spec`; true when it was another one before.
-    pub(super) fn rebuild(&mut self, spec: &HuffmanSpec<'_>) -> Result<bool, Refusal> {
+    /// Makes this the table of `spec`, unless it is already.
+    pub(super) fn rebuild(&mut self, spec: &HuffmanSpec<'_>) -> Result<(), Refusal> {
         if self.counts == *spec.counts && self.symbols == spec.symbols && !self.symbols.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         // A failure half-way must not leave something that looks like a finished table.
         self.symbols.clear();
         if spec.symbols.is_empty() || spec.symbols.iter().any(|&symbol| !self.is_valid_symbol(symbol)) {
             return Err(NotForUs::Header("huffman table with values that no 8-bit image has").into());
         }
+        self.are_runs_ready = false;
+        if let Some(runs) = &mut self.runs {
+            runs.fill(Run::NONE);
+        }
         self.lookup.fill(Entry::LONG);
+        self.code_bits.fill(u8::MAX);
         let mut code = 0_u32;
         let mut index = 0_usize;
         for length in 1..=16_u32 {
@@ -123,7 +175,7 @@ impl HuffmanTable {
         }
         self.counts = *spec.counts;
         self.symbols.extend_from_slice(spec.symbols);
-        Ok(true)
+        Ok(())
     }
 
     /// What the code at the top of `buffer` says.
@@ -149,6 +201,25 @@ impl HuffmanTable {
         Entry::INVALID
     }
 
+    /// As many codes, with their values, as can be told from the next bits.
+    #[inline(always)]
+    pub(super) fn look_up_run(&self, buffer: u64) -> Run {
+        // Without runs, every code takes the way of those that are too long.
+        self.runs.as_ref().map_or(Run::NONE, |runs| runs[(buffer >> (64 - LOOKUP_BITS)) as usize])
+    }
+
+    /// Gets the table ready for [`HuffmanTable::look_up_run`].
+    pub(super) fn prepare_runs(&mut self) {
+        if std::mem::replace(&mut self.are_runs_ready, true) {
+            return;
+        }
+        let (lookup, code_bits) = (&self.lookup, &self.code_bits);
+        let runs = self.runs.get_or_insert_with(|| Box::new([Run::NONE; 1 << LOOKUP_BITS]));
+        for (bits, run) in runs.iter_mut().enumerate() {
+            *run = Run::new(bits as u32, lookup, code_bits);
+        }
+    }
+
     /// Enters a code, with either sign of its value, if it fits.
     fn fill(&mut self, code: u32, length: u32, symbol: u8) {
         let bits = length + u32::from(symbol & 15 > 0);
@@ -157,6 +228,7 @@ impl HuffmanTable {
         }
         let span = 1 << (LOOKUP_BITS - bits);
         let low = (code << (LOOKUP_BITS - length)) as usize;
+        self.code_bits[low..low + (1 << (LOOKUP_BITS - length))].fill(length as u8);
         if symbol & 15 > 0 {
             let (negative, positive) =
                 (self.entry(code, length, symbol, false), self.entry(code, length, symbol, true));

@@ -37,7 +37,7 @@ struct Lane {
 
 /// All lanes; those in work come first.
 struct Lanes<'a> {
-    lanes: [Lane; LANES],
+    states: [Lane; LANES],
     blocks: [Block; LANES],
     cursors: [Cursor<'a>; LANES],
 }
@@ -45,7 +45,7 @@ struct Lanes<'a> {
 impl Lanes<'_> {
     /// Puts a lane that has no more work behind the others in work, of which there are `count` with it.
     fn retire(&mut self, lane: usize, count: usize) {
-        self.lanes.swap(lane, count - 1);
+        self.states.swap(lane, count - 1);
         self.blocks.swap(lane, count - 1);
         self.cursors.swap(lane, count - 1);
     }
@@ -61,10 +61,11 @@ pub(super) fn decode_interleaved(
 ) -> Result<(), Damage> {
     let idle = Lane { walk: Walk::default(), end: 0, predictions: [0; 3], place: Place::default() };
     let cursor = Cursor { bits: Bits::new(0), ac: scan.tables[0].ac, index: 0 };
-    let mut all = Lanes { lanes: [idle; LANES], blocks: [const { Block::new() }; LANES], cursors: [cursor; LANES] };
+    let mut all = Lanes { states: [idle; LANES], blocks: [const { Block::new() }; LANES], cursors: [cursor; LANES] };
     let mut count = 0;
     while count < LANES {
-        let Some(first) = next_block(scan, data, &mut all.lanes[count], &mut all.blocks[count], cursor.bits, segments)?
+        let Some(first) =
+            next_block(scan, data, &mut all.states[count], &mut all.blocks[count], cursor.bits, segments)?
         else {
             break;
         };
@@ -130,11 +131,11 @@ fn turn<'a>(
         return Ok(true);
     }
     let last = finish_block(cursor.index)?;
-    let place = all.lanes[lane].place;
+    let place = all.states[lane].place;
     if place.is_needed {
         sink.put(place, &all.blocks[lane], last);
     }
-    let next = next_block(scan, data, &mut all.lanes[lane], &mut all.blocks[lane], cursor.bits, segments)?;
+    let next = next_block(scan, data, &mut all.states[lane], &mut all.blocks[lane], cursor.bits, segments)?;
     if let Some(next) = next {
         *cursor = next;
     }

@@ -31,7 +31,7 @@ pub(super) enum Sampling {
 }
 
 /// A Huffman table as it stands in a DHT segment (T.81 B.2.4.2).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HuffmanSpec<'a> {
     /// Number of codes of each length, 1 to 16 bits.
     pub(super) counts: &'a [u8; 16],
@@ -174,7 +174,7 @@ fn read_frame(payload: &[u8]) -> Result<Frame, Refusal> {
             [0x22, 0x11, 0x11] => Sampling::HalfBoth,
             _ => return Err(NotForUs::Sampling.into()),
         };
-    } else if factors[0] == 0 || factors[0] >> 4 > 4 || factors[0] & 15 > 4 || factors[0] & 15 == 0 {
+    } else if !(1..=4).contains(&(factors[0] >> 4)) || !(1..=4).contains(&(factors[0] & 15)) {
         return Err(NotForUs::Sampling.into());
     }
     Ok(frame)

@@ -22,6 +22,11 @@
 //!
 //! The inner loops exist portable and for AVX2 (`kernels`, `avx2`), chosen when a decoder is made; both give the same bytes.
 
+#![allow(
+    clippy::inline_always,
+    reason = "the loops over symbols must be compiled into one function for each instruction set"
+)]
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod bits;
@@ -169,16 +174,23 @@ impl Decoder {
         region: &Region,
         segments: Option<&[u32]>,
     ) -> Result<(), Refusal> {
-        for (component, tables) in self.tables.iter_mut().enumerate().take(region.component_count) {
-            tables[0].rebuild(&header.components[component].dc)?;
-            tables[1].rebuild(&header.components[component].ac)?;
+        for (component, [dc, ac]) in self.tables.iter_mut().enumerate().take(table_count(header, region)) {
+            dc.rebuild(&header.components[component].dc)?;
+            ac.rebuild(&header.components[component].ac)?;
         }
         for (plane, component) in self.planes.iter_mut().zip(&region.components).take(region.component_count) {
             plane.prepare(&component.x, &component.y);
         }
         let (last, count) = (region.last_segment(), region.segment_count());
         let is_needed = |segment| region.needs_segment(segment);
-        self.segments.collect(bytes, header.scan_offset, segments, last, count, is_needed)
+        self.segments.collect(bytes, header.scan_offset, segments, last, count, is_needed)?;
+        if count == 1 {
+            // Only the one long segment of such a file has so many blocks to pass over that this pays.
+            for [_, ac] in &mut self.tables[..table_count(header, region)] {
+                ac.prepare_runs();
+            }
+        }
+        Ok(())
     }
 
     fn decode_planes<K: Kernels>(
@@ -189,14 +201,28 @@ impl Decoder {
         out: &mut [u8],
         target_width: u32,
     ) -> Result<(), Refusal> {
-        let [luma, cb, cr] = &self.tables;
-        let tables = [luma, cb, cr].map(|[dc, ac]| BlockTables { dc, ac });
+        let tables = block_tables(&self.tables, table_count(header, region));
         let scan = Scan { region, tables };
         let mut sink = PlaneSink { kernels, region, header, planes: &mut self.planes };
         kernels.decode_scan(&scan, &self.segments, &mut sink)?;
         self.resizer.run(kernels, region, &self.planes, out, target_width);
         Ok(())
     }
+}
+
+/// How many components have tables of their own; both of chroma nearly always share theirs, which then fit better into
+/// the cache.
+fn table_count(header: &Header<'_>, region: &Region) -> usize {
+    let [_, cb, cr] = &header.components;
+    if region.component_count == 3 && cb.dc == cr.dc && cb.ac == cr.ac { 2 } else { region.component_count }
+}
+
+/// The tables of each component, of which there are `count` different ones.
+fn block_tables(tables: &[[HuffmanTable; 2]; 3], count: usize) -> [BlockTables<'_>; 3] {
+    std::array::from_fn(|component| {
+        let [dc, ac] = &tables[component.min(count - 1)];
+        BlockTables { dc, ac }
+    })
 }
 
 impl Dispatch {

@@ -109,11 +109,9 @@ fn jump(bytes: &[u8], offset: usize, index: &[u32], number: u32) -> Result<usize
 fn check_stop(stop: Stop, number: u32, count: u32) -> Result<usize, Refusal> {
     let is_last = number + 1 == count;
     match stop {
-        Stop::Cut => Err(Damage::Truncated.into()),
         Stop::Marker(EOI, offset) if is_last => Ok(offset),
-        Stop::Marker(EOI, _) => Err(Damage::Truncated.into()),
-        Stop::Marker(RST0..=0xD7, _) if is_last => Err(Damage::Restart.into()),
-        Stop::Marker(marker, offset) if marker == RST0 + (number & 7) as u8 => Ok(offset),
+        Stop::Cut | Stop::Marker(EOI, _) => Err(Damage::Truncated.into()),
+        Stop::Marker(marker, offset) if !is_last && marker == RST0 + (number & 7) as u8 => Ok(offset),
         Stop::Marker(RST0..=0xD7, _) => Err(Damage::Restart.into()),
         Stop::Marker(0xFF, _) => Err(NotForUs::ScanMarkers("fill bytes").into()),
         // Another scan, tables before it, or DNL.

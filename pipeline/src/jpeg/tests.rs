@@ -1,5 +1,7 @@
 //! Against libjpeg-turbo: coefficients and planes exactly, pictures closely.
 
+#![allow(clippy::disallowed_methods, reason = "the panic message names the path")]
+
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -37,8 +39,7 @@ fn our_coefficients(decoder: &mut Decoder, bytes: &[u8]) -> Result<Vec<Coefficie
     let header = markers::read_header(bytes)?;
     let region = Region::new(&header, whole(bytes)?)?;
     decoder.prepare(bytes, &header, &region, None)?;
-    let [luma, cb, cr] = &decoder.tables;
-    let tables = [luma, cb, cr].map(|[dc, ac]| BlockTables { dc, ac });
+    let tables = block_tables(&decoder.tables, table_count(&header, &region));
     let scan = Scan { region: &region, tables };
     let mut recorder = Recorder { region: &region, components: vec![Coefficients::default(); region.component_count] };
     decode_scan(&scan, &decoder.segments, &mut recorder)?;

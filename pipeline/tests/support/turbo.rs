@@ -1,7 +1,11 @@
 //! libjpeg-turbo as the judge of the decoder in `src/jpeg`, for its tests and its bench. Any failure panics.
-#![allow(dead_code, reason = "each user of this file needs another part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each user of this file is a crate of its own and needs another part of it"
+)]
 
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 
 use turbojpeg_sys as tj;
 
@@ -13,7 +17,7 @@ pub struct Coefficients {
     pub blocks: Vec<[i16; 64]>,
 }
 
-/// A TurboJPEG handle that ends with its owner.
+/// A `TurboJPEG` handle that ends with its owner.
 pub struct Turbo(tj::tjhandle);
 
 impl Drop for Turbo {
@@ -159,7 +163,7 @@ impl Turbo {
         // SAFETY: the slices are alive, and `rgb` has room for the region.
         unsafe {
             assert_eq!(tj::tj3SetCroppingRegion(self.0, region), 0, "tj3SetCroppingRegion");
-            let format = tj::TJPF_TJPF_RGB as i32;
+            let format = tj::TJPF_TJPF_RGB;
             let result = tj::tj3Decompress8(
                 self.0,
                 bytes.as_ptr(),
@@ -177,7 +181,7 @@ impl Turbo {
     pub fn planes(&self, bytes: &[u8]) -> Option<Vec<(Vec<u8>, usize, usize)>> {
         let (width, height) = self.read_header(bytes)?;
         let sampling = self.get(tj::TJPARAM_TJPARAM_SUBSAMP) as i32;
-        let count = if sampling == tj::TJSAMP_TJSAMP_GRAY as i32 { 1 } else { 3 };
+        let count = if sampling == tj::TJSAMP_TJSAMP_GRAY { 1 } else { 3 };
         let mut planes: Vec<_> = (0..count)
             .map(|component| {
                 // SAFETY: no preconditions.
@@ -196,13 +200,7 @@ impl Turbo {
         }
         // SAFETY: every plane has the size that the library asks for; no strides mean rows without gaps.
         let result = unsafe {
-            tj::tj3DecompressToYUVPlanes8(
-                self.0,
-                bytes.as_ptr(),
-                bytes.len() as u64,
-                pointers.as_mut_ptr(),
-                null::<i32>().cast_mut(),
-            )
+            tj::tj3DecompressToYUVPlanes8(self.0, bytes.as_ptr(), bytes.len() as u64, pointers.as_mut_ptr(), null_mut())
         };
         (result == 0).then_some(planes)
     }
