@@ -259,6 +259,74 @@ fn crops_outside_are_refused() {
     }
 }
 
+/// A JPEG has no checksum: a wrong bit may change a value and nothing else. What can be asked for is that we take nothing
+/// about which libjpeg-turbo would so much as warn, and that it reads the same from what we do take.
+#[test]
+fn damage_that_libjpeg_turbo_notices_is_noticed() {
+    let (mut decoder, turbo) = (Decoder::default(), Turbo::transformer());
+    let (mut ours_noticed, mut theirs_noticed) = (0, 0);
+    for (path, bytes) in own_photos() {
+        for bytes in [bytes.clone(), Turbo::transformer().with_restarts(&bytes, 8)] {
+            let start = markers::read_header(&bytes).expect("a header for us").scan_offset;
+            for step in 1..60 {
+                let mut bad = bytes.clone();
+                let place = start + (bytes.len() - start) * step / 61;
+                // One wrong bit, a wrong byte, a run of zeros.
+                match step % 3 {
+                    0 => bad[place] ^= 1 << (step % 8),
+                    1 => bad[place] = (step * 37) as u8,
+                    _ => bad[place..(place + 20).min(bytes.len())].fill(0),
+                }
+                let theirs = turbo.coefficients(&bad);
+                theirs_noticed += i32::from(theirs.is_none());
+                match our_coefficients(&mut decoder, &bad) {
+                    Ok(ours) => {
+                        let mut theirs = theirs.unwrap_or_else(|| panic!("{}, {step}: unnoticed", path.display()));
+                        for (ours, theirs) in ours.iter().zip(&mut theirs) {
+                            theirs.blocks.truncate(ours.blocks.len());
+                        }
+                        assert!(ours == theirs, "{}, {step}", path.display());
+                    }
+                    Err(_) => ours_noticed += 1,
+                }
+            }
+        }
+    }
+    assert!(ours_noticed > theirs_noticed, "noticed {ours_noticed}, libjpeg-turbo {theirs_noticed}");
+}
+
+/// Peak signal-to-noise ratio in dB of a crop to a full decode of which the same crop is resized as RGB.
+fn psnr(decoder: &mut Decoder, turbo: &Turbo, bytes: &[u8], part: CropBox) -> f64 {
+    use fast_image_resize::images::{Image, ImageRef};
+    use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+
+    let ours = crop(decoder, bytes, part, None).expect("a good file");
+    let (rgb, width, height) = turbo.decode(bytes).expect("a good file");
+    let image = ImageRef::new(width as u32, height as u32, &rgb, PixelType::U8x3).expect("a whole picture");
+    let mut theirs = Image::new(48, 40, PixelType::U8x3);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).crop(
+        part.x.into(),
+        part.y.into(),
+        part.width.into(),
+        part.height.into(),
+    );
+    Resizer::new().resize(&image, &mut theirs, &options).expect("a crop inside");
+    let squares = ours.iter().zip(theirs.buffer()).map(|(&ours, &theirs)| f64::from(ours.abs_diff(theirs)).powi(2));
+    10.0 * (255.0_f64.powi(2) * ours.len() as f64 / squares.sum::<f64>().max(1.0)).log10()
+}
+
+#[test]
+fn pictures_are_close_to_resizing_rgb() {
+    let (mut decoder, turbo) = (Decoder::default(), Turbo::decompressor());
+    for (path, bytes) in own_photos() {
+        // Where a crop is a few pixels, one that leaves the RGB cube and is clamped outweighs the others.
+        for part in crops_of(&bytes).into_iter().filter(|part| part.width.min(part.height) >= 16) {
+            let psnr = psnr(&mut decoder, &turbo, &bytes, part);
+            assert!(psnr > 38.0, "{}, {part:?}: {psnr:.1} dB", path.display());
+        }
+    }
+}
+
 mod damaged {
     use proptest::prelude::*;
 
