@@ -36,7 +36,7 @@ mod testing;
 pub use convert::{ConvertOptions, ConvertReport, convert};
 pub use dataset::Dataset;
 pub use error::DatasetError;
-pub use examine::{ImageExaminer, PixelSums};
+pub use examine::{ImageExaminer, PixelSums, Transcoded};
 pub use fetch::{FetchSnapshot, FetchStats};
 pub use group::{EncodedGroup, EncodedRow};
 pub use manifest::{Manifest, PixelStats, RowGroupEntry};

@@ -56,6 +56,7 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:
   patchstream convert photos/ shards/
   patchstream convert photos/ shards/ --check decode --on-bad fail
+  patchstream convert photos/ shards/ --encode jpeg --max-side 500 --tile-index
   patchstream convert photos/ shards/ --order sorted --row-group-mib 4 --json
 
 Images in sub-folders get the first folder's name as their class; images beside each other have no label.")]
@@ -74,6 +75,22 @@ pub(crate) struct ConvertArgs {
     /// Convert this many images at most
     #[arg(long, value_name = "IMAGES")]
     pub(crate) limit: Option<std::num::NonZeroU64>,
+    /// How images are stored
+    #[arg(long, value_enum, default_value_t = Encoding::Keep)]
+    pub(crate) encode: Encoding,
+    /// Shrink images so that no side is longer than this (with `--encode jpeg` or `raw`; `raw` needs it)
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) max_side: Option<std::num::NonZeroU32>,
+    /// Quality of JPEG, 1 to 100 (with `--encode jpeg`); 90 unless given
+    #[arg(long, value_name = "QUALITY")]
+    pub(crate) quality: Option<std::num::NonZeroU8>,
+    /// Compress raw pixels with this level of zstd, 1 to 22 (with `--encode raw`)
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) zstd: Option<i32>,
+    /// Give JPEGs a restart marker every so many MCUs (8 unless given), without any loss, and store where each segment
+    /// begins, so that a crop is decoded without the rest
+    #[arg(long, value_name = "MCUS", num_args = 0..=1, require_equals = true, default_missing_value = "8")]
+    pub(crate) tile_index: Option<std::num::NonZeroU16>,
     /// Look at each image's header, or decode it whole
     #[arg(long, value_enum, default_value_t = CheckDepth::Header)]
     pub(crate) check: CheckDepth,
@@ -109,6 +126,16 @@ pub(crate) enum RowOrder {
     Shuffled,
     /// Sorted by path
     Sorted,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Encoding {
+    /// As they come, byte for byte
+    Keep,
+    /// As JPEG, upright
+    Jpeg,
+    /// As uncompressed RGB (binary PPM), upright: large, and fastest to read
+    Raw,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

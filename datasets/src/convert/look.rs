@@ -6,9 +6,9 @@ use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Check;
+use super::{Check, ConvertOptions, Encode};
 use crate::error::DatasetError;
-use crate::examine::{ImageExaminer, PixelSums};
+use crate::examine::{ImageExaminer, PixelSums, Transcoded};
 use crate::header::image_size;
 
 /// Larger files go to the ledger, so that a few readers cannot use up the memory.
@@ -25,6 +25,8 @@ pub(super) struct GoodImage {
     pub(super) bytes: Vec<u8>,
     pub(super) width_px: u32,
     pub(super) height_px: u32,
+    /// Where the restart segments of the image begin, if it was given any.
+    pub(super) segments: Option<Vec<u32>>,
     /// There where the image was to be measured.
     pub(super) sums: Option<PixelSums>,
 }
@@ -60,7 +62,7 @@ impl OpenFile {
     /// If the file cannot be read; a bad image is no error here.
     pub(super) fn look(
         self,
-        check: Check,
+        options: &ConvertOptions,
         measure: bool,
         examiner: &dyn ImageExaminer,
     ) -> Result<Looked, DatasetError> {
@@ -72,8 +74,20 @@ impl OpenFile {
         let mut bytes = Vec::with_capacity(source_bytes as usize);
         // A file that grows meanwhile must not be read beyond what was accounted for.
         self.file.take(source_bytes).read_to_end(&mut bytes)?;
-        let outcome = match examine(&bytes, check, measure, examiner) {
-            Ok(((width_px, height_px), sums)) => Ok(GoodImage { bytes, width_px, height_px, sums }),
+        // Code that panics over one image must not end a conversion of a million.
+        let examined = catch_unwind(AssertUnwindSafe(|| examine(&bytes, options, measure, examiner)))
+            .unwrap_or_else(|_| Err("the decoder panicked".to_owned()));
+        let outcome = match examined {
+            Ok(Examined { transcoded: Some(new), sums, .. }) => Ok(GoodImage {
+                bytes: new.bytes,
+                width_px: new.width_px,
+                height_px: new.height_px,
+                segments: new.segments,
+                sums,
+            }),
+            Ok(Examined { size: (width_px, height_px), transcoded: None, sums }) => {
+                Ok(GoodImage { bytes, width_px, height_px, segments: None, sums })
+            }
             Err(reason) => Err(BadImage { reason, xxh3: Some(xxh3_64(&bytes)) }),
         };
         Ok(Looked { source_bytes, outcome })
@@ -91,20 +105,32 @@ fn bytes_to_read(file_bytes: u64) -> u64 {
     if file_bytes > IMAGE_BYTES_MAX { 0 } else { file_bytes }
 }
 
-type Examined = ((u32, u32), Option<PixelSums>);
+struct Examined {
+    size: (u32, u32),
+    /// There where the image is stored in another form.
+    transcoded: Option<Transcoded>,
+    sums: Option<PixelSums>,
+}
 
-fn examine(bytes: &[u8], check: Check, measure: bool, examiner: &dyn ImageExaminer) -> Result<Examined, String> {
-    // Code that panics over one image must not end a conversion of a million.
-    let guarded = catch_unwind(AssertUnwindSafe(|| {
-        let size = image_size(bytes)?;
-        if check == Check::Decode {
-            examiner.check(bytes)?;
-        }
-        let mut sums = None;
-        if measure {
-            examiner.measure(bytes, sums.insert(PixelSums::default()))?;
-        }
-        Ok((size, sums))
-    }));
-    guarded.unwrap_or_else(|_| Err("the decoder panicked".to_owned()))
+fn examine(
+    bytes: &[u8],
+    options: &ConvertOptions,
+    measure: bool,
+    examiner: &dyn ImageExaminer,
+) -> Result<Examined, String> {
+    let size = image_size(bytes)?;
+    if options.check == Check::Decode {
+        examiner.check(bytes)?;
+    }
+    let transcoded = if options.encode == Encode::Keep && options.tile_index.is_none() {
+        None
+    } else {
+        examiner.transcode(bytes, options.encode, options.tile_index)?
+    };
+    let mut sums = None;
+    if measure {
+        let stored = transcoded.as_ref().map_or(bytes, |new| &new.bytes);
+        examiner.measure(stored, sums.insert(PixelSums::default()))?;
+    }
+    Ok(Examined { size, transcoded, sums })
 }

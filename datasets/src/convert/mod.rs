@@ -8,6 +8,7 @@
 //! threads.
 
 mod look;
+mod options;
 mod readers;
 mod shards;
 mod staging;
@@ -16,12 +17,12 @@ mod tests;
 mod turnstile;
 
 use std::io::{BufWriter, Write};
-use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
-use std::thread::available_parallelism;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
+
+pub use self::options::{Check, ConvertOptions, Encode, OnBad, Order};
 
 use self::look::{BadImage, Looked, OpenFile};
 use self::readers::read_in_order;
@@ -29,7 +30,7 @@ use self::shards::{Row, ShardSet};
 use self::staging::Staging;
 use crate::error::DatasetError;
 use crate::examine::{ImageExaminer, PixelAverage};
-use crate::manifest::{GROUP_BYTES_MAX, MANIFEST_FILE, Manifest, PixelStats, RowGroupEntry};
+use crate::manifest::{MANIFEST_FILE, Manifest, PixelStats, RowGroupEntry};
 use crate::random::RandomStream;
 use crate::source::Listing;
 
@@ -41,83 +42,6 @@ const SHARD_PREFIX: &str = "train-";
 
 /// No row group has more rows, however small the images are, so that a shuffle window's indices stay small.
 const GROUP_ROWS_MAX: usize = 1 << 16;
-
-/// The order in which images are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Shuffled by the seed, so that reading in order is already mixed.
-    Shuffled,
-    /// Sorted by path.
-    Sorted,
-}
-
-/// How closely images are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Check {
-    /// The header must tell format and size.
-    Header,
-    /// The whole image must decode.
-    Decode,
-}
-
-/// What happens to bad images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnBad {
-    /// They are left out and listed in the ledger.
-    Skip,
-    /// The conversion fails.
-    Fail,
-}
-
-/// How to convert.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ConvertOptions {
-    /// Decides the order and the sample that is measured.
-    pub seed: u64,
-    /// The order in which images are written.
-    pub order: Order,
-    /// Convert only so many images, the first in that order.
-    pub limit: Option<NonZeroU64>,
-    /// Row groups hold at most so many bytes of images, or a single image.
-    pub row_group_bytes: NonZeroU64,
-    /// Shards hold at most so many bytes of images, or a single row group.
-    pub shard_bytes: NonZeroU64,
-    /// How closely images are looked at.
-    pub check: Check,
-    /// What happens to bad images.
-    pub on_bad: OnBad,
-    /// How many bad images are tolerated when they are skipped; without it, any number.
-    pub bad_budget: Option<u64>,
-    /// Measure mean and deviation of the pixels on so many images.
-    pub measure: Option<NonZeroU64>,
-    /// Threads that read and examine images; the output does not depend on it.
-    pub workers: NonZeroUsize,
-    /// Replace the data set at the destination.
-    pub overwrite: bool,
-}
-
-impl Default for ConvertOptions {
-    fn default() -> Self {
-        const MIB: u64 = 1 << 20;
-        ConvertOptions {
-            seed: 0,
-            order: Order::Shuffled,
-            limit: None,
-            row_group_bytes: NonZeroU64::MIN.saturating_add(16 * MIB - 1),
-            shard_bytes: NonZeroU64::MIN.saturating_add(256 * MIB - 1),
-            check: Check::Header,
-            on_bad: OnBad::Skip,
-            bad_budget: None,
-            measure: None,
-            workers: available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            overwrite: false,
-        }
-    }
-}
 
 /// How far a conversion or a verification is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -171,7 +95,7 @@ pub fn convert(
     examiner: &dyn ImageExaminer,
     progress: &dyn Fn(Progress),
 ) -> Result<ConvertReport, DatasetError> {
-    check_options(options)?;
+    options.check()?;
     let listing = Listing::of_folder(source)?;
     let order = writing_order(listing.len(), options);
     if order.is_empty() {
@@ -184,7 +108,7 @@ pub fn convert(
         total,
         options.workers,
         |ticket| OpenFile::open(&listing.path(order[ticket as usize])),
-        |ticket, file| file.look(options.check, is_measured(ticket, total, options), examiner),
+        |ticket, file| file.look(options, is_measured(ticket, total, options), examiner),
         |ticket, looked| {
             conversion.take(ticket, looked)?;
             progress(conversion.progress);
@@ -197,16 +121,6 @@ pub fn convert(
     let report = conversion.finish()?;
     staging.publish(options.overwrite)?;
     Ok(report)
-}
-
-fn check_options(options: &ConvertOptions) -> Result<(), DatasetError> {
-    // The columns beside the images need some room below the limit of the format.
-    let max = GROUP_BYTES_MAX / 2;
-    if options.row_group_bytes.get() > max {
-        let reason = format!("expected at most {max} bytes, got {}", options.row_group_bytes);
-        return Err(DatasetError::InvalidOption { option: "row group size", reason });
-    }
-    Ok(())
 }
 
 fn no_images(source: &Path, listing: &Listing, bad: u64) -> DatasetError {
@@ -264,7 +178,7 @@ impl<'a> Conversion<'a> {
             order,
             options,
             folder,
-            shards: ShardSet::new(folder, options.shard_bytes.get(), listing.class_names())?,
+            shards: ShardSet::new(folder, options, listing.class_names())?,
             group: Vec::new(),
             group_sources: 0,
             group_source_bytes: 0,
@@ -278,13 +192,14 @@ impl<'a> Conversion<'a> {
 
     fn take(&mut self, ticket: u64, looked: Looked) -> Result<(), DatasetError> {
         let image = self.order[ticket as usize];
-        let bytes = self.group_source_bytes.saturating_add(looked.source_bytes);
+        let planned_bytes = self.options.encode.planned_bytes(looked.source_bytes);
+        let bytes = self.group_source_bytes.saturating_add(planned_bytes);
         let full = bytes > self.options.row_group_bytes.get() || self.group_sources == GROUP_ROWS_MAX;
         if full && self.group_sources > 0 {
             self.flush_group()?;
         }
         self.group_sources += 1;
-        self.group_source_bytes += looked.source_bytes;
+        self.group_source_bytes += planned_bytes;
         self.progress.done += 1;
         self.progress.bytes += looked.source_bytes;
         match looked.outcome {
@@ -300,6 +215,7 @@ impl<'a> Conversion<'a> {
                     label: self.listing.label(image),
                     width_px: good.width_px,
                     height_px: good.height_px,
+                    segments: good.segments,
                 });
                 Ok(())
             }

@@ -4,18 +4,22 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryViewBuilder, Int64Array, RecordBatch, StringViewArray, StructArray, UInt32Array};
+use arrow::array::{
+    ArrayRef, BinaryViewBuilder, Int64Array, ListArray, ListBuilder, RecordBatch, StringViewArray, StructArray,
+    UInt32Array, UInt32Builder,
+};
 use arrow::buffer::Buffer;
+use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::SHARD_PREFIX;
+use super::{ConvertOptions, Encode, SHARD_PREFIX};
 use crate::error::DatasetError;
 use crate::manifest::RowGroupEntry;
-use crate::schema::{image_fields, shard_properties, shard_schema};
+use crate::schema::{Layout, image_fields, segment_field};
 
 /// Parquet numbers the row groups of a file with 16 bits, and every reader of one parses the footer of all.
 const SHARD_GROUPS_MAX: u32 = 10_000;
@@ -27,6 +31,7 @@ pub(super) struct Row {
     pub(super) label: Option<i64>,
     pub(super) width_px: u32,
     pub(super) height_px: u32,
+    pub(super) segments: Option<Vec<u32>>,
 }
 
 /// Writes row groups to shards of bounded size in a folder.
@@ -36,6 +41,7 @@ pub(super) struct Row {
 pub(super) struct ShardSet<'a> {
     folder: &'a Path,
     shard_bytes: u64,
+    schema: SchemaRef,
     properties: WriterProperties,
     current: Option<Shard>,
     /// Row groups of the current shard, those without rows included.
@@ -49,11 +55,23 @@ pub(super) struct ShardSet<'a> {
 }
 
 impl<'a> ShardSet<'a> {
-    pub(super) fn new(folder: &'a Path, shard_bytes: u64, class_names: &[String]) -> Result<Self, DatasetError> {
-        let properties = shard_properties(class_names).map_err(|source| DatasetError::write(folder, source))?;
+    pub(super) fn new(
+        folder: &'a Path,
+        options: &ConvertOptions,
+        class_names: &[String],
+    ) -> Result<Self, DatasetError> {
+        let layout = Layout {
+            segments: options.tile_index.is_some(),
+            images_zstd_level: match options.encode {
+                Encode::Raw { zstd_level, .. } => zstd_level,
+                Encode::Keep | Encode::Jpeg { .. } => None,
+            },
+        };
+        let properties = layout.properties(class_names).map_err(|source| DatasetError::write(folder, source))?;
         Ok(ShardSet {
             folder,
-            shard_bytes,
+            shard_bytes: options.shard_bytes.get(),
+            schema: layout.schema(),
             properties,
             current: None,
             groups: 0,
@@ -93,7 +111,7 @@ impl<'a> ShardSet<'a> {
     fn next_shard(&mut self) -> Result<Shard, DatasetError> {
         let name = format!("{SHARD_PREFIX}{:05}.parquet", self.shards);
         self.shards += 1;
-        Shard::create(self.folder, &name, self.properties.clone())
+        Shard::create(self.folder, &name, self.schema.clone(), self.properties.clone())
     }
 
     fn close_shard(&mut self) -> Result<(), DatasetError> {
@@ -109,17 +127,23 @@ impl<'a> ShardSet<'a> {
 struct Shard {
     path: PathBuf,
     name: Arc<str>,
+    schema: SchemaRef,
     writer: ArrowWriter<RangeHasher>,
 }
 
 impl Shard {
-    fn create(folder: &Path, name: &str, properties: WriterProperties) -> Result<Shard, DatasetError> {
+    fn create(
+        folder: &Path,
+        name: &str,
+        schema: SchemaRef,
+        properties: WriterProperties,
+    ) -> Result<Shard, DatasetError> {
         let path = folder.join(name);
         let file = RangeHasher { file: fs_err::File::create(&path)?, hasher: Xxh3::new(), position: 0 };
         let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(file, shard_schema(), options)
+        let writer = ArrowWriter::try_new_with_options(file, schema.clone(), options)
             .map_err(|source| DatasetError::write(&path, source))?;
-        Ok(Shard { path, name: Arc::from(name), writer })
+        Ok(Shard { path, name: Arc::from(name), schema, writer })
     }
 
     fn write_group(&mut self, rows: Vec<Row>) -> Result<RowGroupEntry, DatasetError> {
@@ -143,7 +167,7 @@ impl Shard {
         // The first flush brings out what stands before the row groups.
         self.writer.sync()?;
         let begin = self.writer.inner_mut().begin_range();
-        self.writer.write(&batch_of(rows)?)?;
+        self.writer.write(&batch_of(rows, self.schema.clone())?)?;
         self.writer.flush()?;
         self.writer.sync()?;
         let (end, xxh3) = self.writer.inner().end_range();
@@ -162,11 +186,12 @@ impl Shard {
 }
 
 /// Arrow form of rows. Image bytes are adopted, not copied.
-fn batch_of(rows: Vec<Row>) -> Result<RecordBatch, ParquetError> {
+fn batch_of(rows: Vec<Row>, schema: SchemaRef) -> Result<RecordBatch, ParquetError> {
     let paths = StringViewArray::from_iter_values(rows.iter().map(|row| &row.path));
     let labels = rows.iter().map(|row| row.label).collect::<Int64Array>();
     let widths = UInt32Array::from_iter_values(rows.iter().map(|row| row.width_px));
     let heights = UInt32Array::from_iter_values(rows.iter().map(|row| row.height_px));
+    let segments = segments_of(&rows);
     let mut bytes = BinaryViewBuilder::with_capacity(rows.len());
     for row in rows {
         let length = row.bytes.len() as u32;
@@ -175,8 +200,23 @@ fn batch_of(rows: Vec<Row>) -> Result<RecordBatch, ParquetError> {
     }
     let image_columns: Vec<ArrayRef> = vec![Arc::new(bytes.finish()), Arc::new(paths)];
     let image = StructArray::try_new(image_fields(), image_columns, None)?;
-    let columns: Vec<ArrayRef> = vec![Arc::new(image), Arc::new(labels), Arc::new(widths), Arc::new(heights)];
-    Ok(RecordBatch::try_new(shard_schema(), columns)?)
+    let mut columns: Vec<ArrayRef> = vec![Arc::new(image), Arc::new(labels), Arc::new(widths), Arc::new(heights)];
+    if schema.fields().len() > columns.len() {
+        columns.push(Arc::new(segments));
+    }
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+/// A list for each row that has segments, null for all others.
+fn segments_of(rows: &[Row]) -> ListArray {
+    let mut lists = ListBuilder::new(UInt32Builder::new()).with_field(segment_field());
+    for row in rows {
+        if let Some(segments) = &row.segments {
+            lists.values().append_slice(segments);
+        }
+        lists.append(row.segments.is_some());
+    }
+    lists.finish()
 }
 
 /// A file that sums up what is written to it.

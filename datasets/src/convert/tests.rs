@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::os::unix::fs::symlink;
 
 use super::*;
@@ -118,6 +119,63 @@ fn bad_images_are_skipped_counted_or_fatal() {
 }
 
 #[test]
+fn transcoded_images_come_back_with_their_segments() {
+    let (source, parent) = (source(60), tempfile::tempdir().unwrap());
+    let options = ConvertOptions { tile_index: NonZeroU16::new(4), ..small_options() };
+    run(source.path(), &parent.path().join("set"), &options).unwrap();
+    let dataset = open(&parent.path().join("set"));
+    let groups = (0..dataset.manifest().row_groups().len()).map(|group| dataset.read_group(group).unwrap());
+    let mut indexed = 0;
+    for row in groups.flat_map(|group| (0..group.rows()).map(move |row| group.row(row).unwrap())) {
+        let original = fs_err::read(source.path().join(row.path())).unwrap();
+        assert!(row.bytes().iter().eq(original.iter().rev()), "{}", row.path());
+        let expected: Vec<u32> = (0..original.len() as u32 / 10).map(|segment| segment * 10).collect();
+        let expected = (original.len() / 10).is_multiple_of(2).then_some(expected);
+        assert_eq!(row.segments(), expected.as_deref());
+        indexed += usize::from(expected.is_some());
+    }
+    assert!(indexed > 0 && indexed < 60, "{indexed}");
+}
+
+#[test]
+fn compressed_raw_images_come_back() {
+    let (source, parent) = (source(20), tempfile::tempdir().unwrap());
+    let set = |name: &str, zstd_level| {
+        let encode = Encode::Raw { max_side_px: NonZeroU32::new(30).unwrap(), zstd_level };
+        let options = ConvertOptions { encode, order: Order::Sorted, ..small_options() };
+        let report = run(source.path(), &parent.path().join(name), &options).unwrap();
+        (report, open(&parent.path().join(name)))
+    };
+    let ((plain, plain_set), (packed, packed_set)) = (set("plain", None), set("packed", Some(3)));
+    assert_eq!(plain.image_bytes, packed.image_bytes);
+    assert!(packed.output_bytes < plain.output_bytes, "{packed:?} {plain:?}");
+    // Four thousand bytes hold one raw image of 30 x 30 pixels.
+    assert_eq!(plain_set.manifest().row_groups().len(), 20);
+    for group in 0..20 {
+        let [plain, packed] = [&plain_set, &packed_set].map(|set| set.read_group(group).unwrap().row(0).unwrap());
+        assert_eq!(plain.bytes(), packed.bytes());
+        assert_eq!(plain.segments(), None);
+    }
+}
+
+#[test]
+fn options_that_cannot_be_are_refused() {
+    let (source, parent) = (source(1), tempfile::tempdir().unwrap());
+    let check = |options: ConvertOptions, message: &str| {
+        let error = run(source.path(), &parent.path().join("set"), &options).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+    };
+    let raw = |side, zstd_level| Encode::Raw { max_side_px: NonZeroU32::new(side).unwrap(), zstd_level };
+    let jpeg = Encode::Jpeg { max_side_px: None, quality: 101.try_into().unwrap() };
+    check(ConvertOptions { encode: jpeg, ..small_options() }, "expected 1 to 100, got 101");
+    check(ConvertOptions { encode: raw(9000, None), ..small_options() }, "expected at most 8192 pixels");
+    check(ConvertOptions { encode: raw(256, Some(23)), ..small_options() }, "expected 1 to 22, got 23");
+    let tile_index = NonZeroU16::new(8);
+    check(ConvertOptions { encode: raw(256, None), tile_index, ..small_options() }, "no restart segments");
+    check(ConvertOptions { row_group_bytes: NonZeroU64::MAX, ..small_options() }, "invalid row group size");
+}
+
+#[test]
 fn sources_without_images_are_errors() {
     let (source, parent) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     fs_err::write(source.path().join("README.md"), b"no images here").unwrap();
@@ -181,8 +239,9 @@ fn a_full_disk_is_an_error_with_a_hint() {
     // Whatever is written to this device fails as on a full disk.
     symlink("/dev/full", parent.path().join("train-00000.parquet")).unwrap();
     let listing = Listing::of_folder(source.path()).unwrap();
-    let mut shards = ShardSet::new(parent.path(), 1 << 20, listing.class_names()).unwrap();
-    let row = Row { bytes: ppm(1, 100_000), path: String::new(), label: None, width_px: 2, height_px: 3 };
+    let mut shards = ShardSet::new(parent.path(), &small_options(), listing.class_names()).unwrap();
+    let row =
+        Row { bytes: ppm(1, 100_000), path: String::new(), label: None, width_px: 2, height_px: 3, segments: None };
     let error = shards.write_group(vec![row], 100_000).unwrap_err();
     assert!(error.to_string().contains("train-00000.parquet"), "{error}");
     assert!(error.hint().unwrap().contains("free some space"));

@@ -2,11 +2,12 @@
 //!
 //! Puts out a [`Decoded`]: `uint8 [height, width, 3]`, rows next to each other, and where in the picture it lies. The
 //! content decides the format, never a file's name. JPEG goes through libjpeg-turbo, which skips most of the work for
-//! what lies outside of the region; all else through the `image` crate, whole.
+//! what lies outside of the region; binary PPM is lent as it is; all else goes through the `image` crate, whole.
 
 mod generic;
 mod jpeg;
 mod jpeg_markers;
+mod ppm;
 
 use image::ImageFormat;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,8 @@ pub struct Header {
 #[derive(Debug, Clone, Copy)]
 enum Codec {
     Jpeg(JpegHeader),
+    /// The offset of its pixels.
+    Ppm(usize),
     Generic(ImageFormat),
 }
 
@@ -96,6 +99,9 @@ impl Decoder {
             let header = self.jpeg.header(bytes)?;
             let orientation = if read_orientation { jpeg_markers::orientation(bytes) } else { Orientation::default() };
             (Codec::Jpeg(header), header.size, orientation)
+        } else if ppm::is_ppm(bytes) {
+            let (size, pixels) = ppm::header(bytes)?;
+            (Codec::Ppm(pixels), size, Orientation::default())
         } else {
             let format = generic_format(bytes)?;
             let (size, orientation) = generic::header(bytes, format, read_orientation)?;
@@ -112,14 +118,14 @@ impl Decoder {
     ///
     /// # Errors
     /// A bad sample: the data are damaged or cut off. Of a JPEG only what was decoded is known to be sound.
-    pub fn region(
-        &mut self,
-        bytes: &[u8],
+    pub fn region<'a>(
+        &'a mut self,
+        bytes: &'a [u8],
         header: &Header,
         wanted: PixelBox,
         target: Size,
         mode: DecodeMode,
-    ) -> Result<Decoded<'_>, PipelineError> {
+    ) -> Result<Decoded<'a>, PipelineError> {
         let (region, scale) = match &header.codec {
             Codec::Jpeg(jpeg) => {
                 let scale = match mode {
@@ -127,6 +133,10 @@ impl Decoder {
                     DecodeMode::Fast => DctScale::at_least(wanted, target),
                 };
                 (self.jpeg.decode(bytes, jpeg, wanted, scale, &mut self.pixels)?, scale.factor())
+            }
+            Codec::Ppm(offset) => {
+                let pixels = &bytes[*offset..][..header.size.rgb_bytes()];
+                return Ok(Decoded { pixels, region: PixelBox::whole(header.size), scale: 1.0 });
             }
             Codec::Generic(format) => {
                 generic::decode(bytes, *format, &mut self.raw, &mut self.pixels)?;
@@ -141,7 +151,7 @@ impl Decoder {
     ///
     /// # Errors
     /// A bad sample: of no known format, damaged, cut off, or too large.
-    pub fn whole(&mut self, bytes: &[u8]) -> Result<(&[u8], Size), PipelineError> {
+    pub fn whole<'a>(&'a mut self, bytes: &'a [u8]) -> Result<(&'a [u8], Size), PipelineError> {
         let header = self.header(bytes, false)?;
         let whole = PixelBox::whole(header.size);
         let decoded = self.region(bytes, &header, whole, header.size, DecodeMode::Exact)?;

@@ -1,17 +1,20 @@
 //! `patchstream convert`: a folder of images becomes Parquet shards.
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU8, NonZeroU64};
 
-use patchstream_datasets::convert::{Check, ConvertOptions, ConvertReport, OnBad, Order};
+use patchstream_datasets::convert::{Check, ConvertOptions, ConvertReport, Encode, OnBad, Order};
 use patchstream_pipeline::Examiner;
 
 use super::{ImageBar, count, human_bytes, print, print_json, threads};
-use crate::cli::{self, ConvertArgs};
+use crate::cli::{self, ConvertArgs, Encoding};
+use crate::report::UserError;
 
 const MIB: u64 = 1 << 20;
+/// What most viewers and data sets take for indistinguishable from the original.
+const QUALITY: NonZeroU8 = NonZeroU8::new(90).unwrap();
 
 pub(crate) fn run(arguments: &ConvertArgs, quiet: bool) -> anyhow::Result<()> {
-    let options = options(arguments);
+    let options = options(arguments)?;
     let bar = ImageBar::start("converting", quiet);
     let show = |progress| bar.show(progress);
     let report =
@@ -21,10 +24,10 @@ pub(crate) fn run(arguments: &ConvertArgs, quiet: bool) -> anyhow::Result<()> {
     if arguments.json { print_json(&report) } else { print(&describe(arguments, &report)) }
 }
 
-fn options(arguments: &ConvertArgs) -> ConvertOptions {
+fn options(arguments: &ConvertArgs) -> anyhow::Result<ConvertOptions> {
     let mib =
         |count: std::num::NonZeroU32| NonZeroU64::from(count).saturating_mul(NonZeroU64::MIN.saturating_add(MIB - 1));
-    ConvertOptions {
+    Ok(ConvertOptions {
         seed: arguments.seed,
         order: match arguments.order {
             cli::RowOrder::Shuffled => Order::Shuffled,
@@ -33,6 +36,8 @@ fn options(arguments: &ConvertArgs) -> ConvertOptions {
         limit: arguments.limit,
         row_group_bytes: mib(arguments.row_group_mib),
         shard_bytes: mib(arguments.shard_mib),
+        encode: encode(arguments)?,
+        tile_index: arguments.tile_index,
         check: match arguments.check {
             cli::CheckDepth::Header => Check::Header,
             cli::CheckDepth::Decode => Check::Decode,
@@ -45,7 +50,32 @@ fn options(arguments: &ConvertArgs) -> ConvertOptions {
         measure: NonZeroU64::new(arguments.pixel_stats),
         workers: threads(arguments.workers),
         overwrite: arguments.overwrite,
+    })
+}
+
+/// How images are stored. An option that would have no effect is refused, so that nobody believes it had one.
+fn encode(arguments: &ConvertArgs) -> anyhow::Result<Encode> {
+    let ConvertArgs { encode, max_side, quality, zstd, .. } = arguments;
+    let has_no_effect = |option: &str, needs: &str| {
+        Err(UserError::new(format!("`{option}` has no effect without `{needs}`"))
+            .hint(format!("add `{needs}`, or leave `{option}` out"))
+            .into())
+    };
+    match encode {
+        Encoding::Keep if max_side.is_some() => return has_no_effect("--max-side", "--encode jpeg"),
+        Encoding::Keep | Encoding::Raw if quality.is_some() => return has_no_effect("--quality", "--encode jpeg"),
+        Encoding::Keep | Encoding::Jpeg if zstd.is_some() => return has_no_effect("--zstd", "--encode raw"),
+        _ => {}
     }
+    Ok(match (encode, max_side) {
+        (Encoding::Keep, _) => Encode::Keep,
+        (Encoding::Jpeg, &max_side_px) => Encode::Jpeg { max_side_px, quality: quality.unwrap_or(QUALITY) },
+        (Encoding::Raw, &Some(max_side_px)) => Encode::Raw { max_side_px, zstd_level: *zstd },
+        (Encoding::Raw, None) => {
+            let error = UserError::new("`--encode raw` needs `--max-side`: raw pixels of large images fill any disk");
+            return Err(error.hint("for instance `--max-side 256`").into());
+        }
+    })
 }
 
 fn describe(arguments: &ConvertArgs, report: &ConvertReport) -> String {
