@@ -23,6 +23,16 @@ pub enum DatasetError {
         /// The path as given.
         path: PathBuf,
     },
+    /// A file that is not as long as it was when the source was listed.
+    #[error("source `{}` changed while it was being read: expected {expected} bytes, got {got}", path.display())]
+    SourceChanged {
+        /// The file.
+        path: PathBuf,
+        /// Its size when it was listed.
+        expected: u64,
+        /// Its size now, or one byte more than expected if it has grown.
+        got: u64,
+    },
     /// A folder without any file.
     #[error("folder `{}` is empty", path.display())]
     SourceEmpty {
@@ -226,6 +236,7 @@ impl DatasetError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::SourceNotFolder { .. } => "give the folder that holds the images",
+            Self::SourceChanged { .. } => "convert again when nothing writes to the source any more",
             Self::SourceEmpty { .. } | Self::NoImages { .. } => {
                 "images are looked for in the folder and all folders below it; hidden files are left out"
             }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::convert::{ConvertOptions, Encode, convert};
 use crate::dataset::Dataset;
 use crate::examine::{ImageExaminer, PixelSums, Transcoded};
+use crate::sources::FolderSource;
 
 /// An examiner for PPM images: bad are those whose first pixel value is 13, and 14 makes it panic.
 pub(crate) struct PpmExaminer;
@@ -69,7 +70,8 @@ pub(crate) fn small_options() -> ConvertOptions {
 pub(crate) fn dataset(images: usize) -> (tempfile::TempDir, Arc<Dataset>) {
     let (source, parent) = (source(images), tempfile::tempdir().unwrap());
     let destination = parent.path().join("set");
-    convert(source.path(), &destination, &small_options(), &PpmExaminer, &|_| {}).unwrap();
+    let source = FolderSource::open(source.path()).unwrap();
+    convert(&source, &destination, &small_options(), &PpmExaminer, &|_| {}).unwrap();
     (parent, open(&destination))
 }
 

@@ -62,7 +62,7 @@ pub(crate) enum Command {
 Images in sub-folders get the first folder's name as their class; images beside each other have no label.")]
 pub(crate) struct ConvertArgs {
     /// Folder of images
-    pub(crate) source: PathBuf,
+    pub(crate) source: String,
     /// Folder to write; it must not exist
     pub(crate) destination: PathBuf,
 

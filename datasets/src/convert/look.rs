@@ -1,8 +1,6 @@
 //! Reading one file and looking at it: what a conversion's reader threads do.
 
-use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -10,6 +8,7 @@ use super::{Check, ConvertOptions, Encode};
 use crate::error::DatasetError;
 use crate::examine::{ImageExaminer, PixelSums, Transcoded};
 use crate::header::image_size;
+use crate::sources::{ImageSource, ReadFailure};
 
 /// Larger files go to the ledger, so that a few readers cannot use up the memory.
 pub(super) const IMAGE_BYTES_MAX: u64 = 128 << 20;
@@ -33,75 +32,62 @@ pub(super) struct GoodImage {
 
 pub(super) struct BadImage {
     pub(super) reason: String,
-    /// XXH3-64 of the file, unless it was too large to be read.
+    /// XXH3-64 of the image, unless it could not be read or was too large to be.
     pub(super) xxh3: Option<u64>,
 }
 
-/// A file that is open, and its size.
-pub(super) struct OpenFile {
-    file: fs_err::File,
-    pub(super) bytes: u64,
-}
-
-impl OpenFile {
-    pub(super) fn open(path: &Path) -> Result<OpenFile, DatasetError> {
-        let file = fs_err::File::open(path)?;
-        let bytes = file.metadata()?.len();
-        Ok(OpenFile { file, bytes })
+/// Reads an image and looks at it.
+///
+/// # Errors
+///
+/// If the source cannot be read; a bad image is no error here.
+pub(super) fn look(
+    source: &dyn ImageSource,
+    image: usize,
+    options: &ConvertOptions,
+    measure: bool,
+    examiner: &dyn ImageExaminer,
+) -> Result<Looked, DatasetError> {
+    let source_bytes = source.bytes(image);
+    let bad = |reason, xxh3| Looked { source_bytes, outcome: Err(BadImage { reason, xxh3 }) };
+    if source_bytes > IMAGE_BYTES_MAX {
+        let reason = format!("the file is too large: expected at most {IMAGE_BYTES_MAX} bytes, got {source_bytes}");
+        return Ok(bad(reason, None));
     }
-
-    /// How much memory reading it takes.
-    pub(super) fn bytes_to_read(&self) -> u64 {
-        bytes_to_read(self.bytes)
+    let mut bytes = Vec::with_capacity(source_bytes as usize);
+    match source.read(image, &mut bytes) {
+        Ok(()) => {}
+        Err(ReadFailure::Bad(reason)) => return Ok(bad(reason, None)),
+        Err(ReadFailure::Failed(error)) => return Err(error),
     }
-
-    /// Reads the file and looks at it.
-    ///
-    /// # Errors
-    ///
-    /// If the file cannot be read; a bad image is no error here.
-    pub(super) fn look(
-        self,
-        options: &ConvertOptions,
-        measure: bool,
-        examiner: &dyn ImageExaminer,
-    ) -> Result<Looked, DatasetError> {
-        let source_bytes = self.bytes;
-        if source_bytes > IMAGE_BYTES_MAX {
-            let reason = format!("the file is too large: expected at most {IMAGE_BYTES_MAX} bytes, got {source_bytes}");
-            return Ok(Looked { source_bytes, outcome: Err(BadImage { reason, xxh3: None }) });
+    // Code that panics over one image must not end a conversion of a million.
+    let examined = catch_unwind(AssertUnwindSafe(|| examine(&bytes, options, measure, examiner)))
+        .unwrap_or_else(|_| Err("the decoder panicked".to_owned()));
+    let good = match examined {
+        Ok(Examined { transcoded: Some(new), sums, .. }) => GoodImage {
+            bytes: new.bytes,
+            width_px: new.width_px,
+            height_px: new.height_px,
+            segments: new.segments,
+            sums,
+        },
+        Ok(Examined { size: (width_px, height_px), transcoded: None, sums }) => {
+            GoodImage { bytes, width_px, height_px, segments: None, sums }
         }
-        let mut bytes = Vec::with_capacity(source_bytes as usize);
-        // A file that grows meanwhile must not be read beyond what was accounted for.
-        self.file.take(source_bytes).read_to_end(&mut bytes)?;
-        // Code that panics over one image must not end a conversion of a million.
-        let examined = catch_unwind(AssertUnwindSafe(|| examine(&bytes, options, measure, examiner)))
-            .unwrap_or_else(|_| Err("the decoder panicked".to_owned()));
-        let outcome = match examined {
-            Ok(Examined { transcoded: Some(new), sums, .. }) => Ok(GoodImage {
-                bytes: new.bytes,
-                width_px: new.width_px,
-                height_px: new.height_px,
-                segments: new.segments,
-                sums,
-            }),
-            Ok(Examined { size: (width_px, height_px), transcoded: None, sums }) => {
-                Ok(GoodImage { bytes, width_px, height_px, segments: None, sums })
-            }
-            Err(reason) => Err(BadImage { reason, xxh3: Some(xxh3_64(&bytes)) }),
-        };
-        Ok(Looked { source_bytes, outcome })
-    }
+        Err(reason) => return Ok(bad(reason, Some(xxh3_64(&bytes)))),
+    };
+    Ok(Looked { source_bytes, outcome: Ok(good) })
 }
 
 impl Looked {
-    /// How much memory reading it took, the same number as [`OpenFile::bytes_to_read`] gave before.
+    /// How much memory reading it took, the same number as [`bytes_to_read`] gave before.
     pub(super) fn bytes_read(&self) -> u64 {
         bytes_to_read(self.source_bytes)
     }
 }
 
-fn bytes_to_read(file_bytes: u64) -> u64 {
+/// How much memory reading an image takes.
+pub(super) fn bytes_to_read(file_bytes: u64) -> u64 {
     if file_bytes > IMAGE_BYTES_MAX { 0 } else { file_bytes }
 }
 

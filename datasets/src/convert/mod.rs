@@ -1,6 +1,6 @@
-//! Folder in, shards out.
+//! Images in, shards out.
 //!
-//! [`source`](crate::source) lists the images; threads (`readers`) open, read and look at them, kept within a bound of
+//! A [source](crate::sources) has listed the images; threads (`readers`) read and look at them, kept within a bound of
 //! bytes by a `turnstile`; this thread takes them in order, cuts row groups and writes shards. All of it happens in a
 //! `staging` folder that is renamed to the destination at the very end.
 //!
@@ -17,14 +17,14 @@ mod tests;
 mod turnstile;
 
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 pub use self::options::{Check, ConvertOptions, Encode, OnBad, Order};
 
-use self::look::{BadImage, Looked, OpenFile};
+use self::look::{BadImage, Looked, bytes_to_read, look};
 use self::readers::read_in_order;
 use self::shards::{Row, ShardSet};
 use self::staging::Staging;
@@ -32,7 +32,7 @@ use crate::error::DatasetError;
 use crate::examine::{ImageExaminer, PixelAverage};
 use crate::manifest::{MANIFEST_FILE, Manifest, PixelStats, RowGroupEntry};
 use crate::random::RandomStream;
-use crate::source::Listing;
+use crate::sources::{ImageSource, SourceFormat};
 
 /// The list of bad images inside a data set: one JSON object a line, with `source`, `reason` and `xxh3`.
 pub const LEDGER_FILE: &str = "quarantine.jsonl";
@@ -81,7 +81,7 @@ pub struct ConvertReport {
     pub fingerprint: String,
 }
 
-/// Converts the images of the folder `source` to a data set at `destination`.
+/// Converts the images of `source` to a data set at `destination`.
 ///
 /// Calls `progress` for every image, from this thread.
 ///
@@ -89,26 +89,25 @@ pub struct ConvertReport {
 ///
 /// See [`DatasetError`]; the destination is then as it was before.
 pub fn convert(
-    source: &Path,
+    source: &dyn ImageSource,
     destination: &Path,
     options: &ConvertOptions,
     examiner: &dyn ImageExaminer,
     progress: &dyn Fn(Progress),
 ) -> Result<ConvertReport, DatasetError> {
     options.check()?;
-    let listing = Listing::of_folder(source)?;
-    let order = writing_order(listing.len(), options);
+    let order = writing_order(source.len(), options);
     if order.is_empty() {
-        return Err(no_images(source, &listing, 0));
+        return Err(no_images(source, 0));
     }
     let staging = Staging::begin(destination, options.overwrite)?;
-    let mut conversion = Conversion::begin(&listing, &order, options, staging.folder())?;
+    let mut conversion = Conversion::begin(source, &order, options, staging.folder())?;
     let total = order.len() as u64;
     read_in_order(
         total,
         options.workers,
-        |ticket| OpenFile::open(&listing.path(order[ticket as usize])),
-        |ticket, file| file.look(options, is_measured(ticket, total, options), examiner),
+        |ticket| bytes_to_read(source.bytes(order[ticket as usize])),
+        |ticket| look(source, order[ticket as usize], options, is_measured(ticket, total, options), examiner),
         |ticket, looked| {
             conversion.take(ticket, looked)?;
             progress(conversion.progress);
@@ -116,15 +115,15 @@ pub fn convert(
         },
     )?;
     if conversion.rows == 0 {
-        return Err(no_images(source, &listing, conversion.progress.bad));
+        return Err(no_images(source, conversion.progress.bad));
     }
     let report = conversion.finish()?;
     staging.publish(options.overwrite)?;
     Ok(report)
 }
 
-fn no_images(source: &Path, listing: &Listing, bad: u64) -> DatasetError {
-    DatasetError::NoImages { path: source.to_owned(), skipped: listing.skipped(), bad }
+fn no_images(source: &dyn ImageSource, bad: u64) -> DatasetError {
+    DatasetError::NoImages { path: source.location().into(), skipped: source.skipped(), bad }
 }
 
 /// Which images are written, in order, as their numbers in the listing.
@@ -150,7 +149,7 @@ fn is_measured(ticket: u64, total: u64, options: &ConvertOptions) -> bool {
 
 /// What has been taken in order until now, and what becomes of it.
 struct Conversion<'a> {
-    listing: &'a Listing,
+    source: &'a dyn ImageSource,
     order: &'a [usize],
     options: &'a ConvertOptions,
     folder: &'a Path,
@@ -168,17 +167,17 @@ struct Conversion<'a> {
 
 impl<'a> Conversion<'a> {
     fn begin(
-        listing: &'a Listing,
+        source: &'a dyn ImageSource,
         order: &'a [usize],
         options: &'a ConvertOptions,
         folder: &'a Path,
     ) -> Result<Self, DatasetError> {
         Ok(Conversion {
-            listing,
+            source,
             order,
             options,
             folder,
-            shards: ShardSet::new(folder, options, listing.class_names())?,
+            shards: ShardSet::new(folder, options, source.class_names())?,
             group: Vec::new(),
             group_sources: 0,
             group_source_bytes: 0,
@@ -211,8 +210,8 @@ impl<'a> Conversion<'a> {
                 self.image_bytes += good.bytes.len() as u64;
                 self.group.push(Row {
                     bytes: good.bytes,
-                    path: self.listing.relative_path(image),
-                    label: self.listing.label(image),
+                    path: self.source.path(image),
+                    label: self.source.label(image),
                     width_px: good.width_px,
                     height_px: good.height_px,
                     segments: good.segments,
@@ -232,7 +231,7 @@ impl<'a> Conversion<'a> {
 
     /// Puts a bad image on the ledger, or fails over it.
     fn set_aside(&mut self, image: usize, bad: BadImage) -> Result<(), DatasetError> {
-        let (path, reason) = (self.listing.path(image), bad.reason);
+        let (path, reason) = (PathBuf::from(self.source.full_path(image)), bad.reason);
         if self.options.on_bad == OnBad::Fail {
             return Err(DatasetError::BadImage { path, reason });
         }
@@ -242,7 +241,7 @@ impl<'a> Conversion<'a> {
             return Err(DatasetError::BadBudgetExceeded { bad: self.progress.bad, budget, path, reason });
         }
         let xxh3 = bad.xxh3.map(|sum| format!("{sum:016x}"));
-        let line = json!({ "source": self.listing.relative_path(image), "reason": reason, "xxh3": xxh3 });
+        let line = json!({ "source": self.source.path(image), "reason": reason, "xxh3": xxh3 });
         let ledger = match &mut self.ledger {
             Some(ledger) => ledger,
             None => self.ledger.insert(BufWriter::new(fs_err::File::create(self.folder.join(LEDGER_FILE))?)),
@@ -259,9 +258,14 @@ impl<'a> Conversion<'a> {
         }
         let pixel_stats = self.pixels.finish();
         let (entries, shard_bytes) = self.shards.finish()?;
-        let class_names = self.listing.class_names().to_vec();
-        let (manifest, manifest_bytes) =
-            write_manifest(self.folder, entries, class_names, configuration(self.options), pixel_stats)?;
+        let class_names = self.source.class_names().to_vec();
+        let (manifest, manifest_bytes) = write_manifest(
+            self.folder,
+            entries,
+            class_names,
+            configuration(self.options, self.source.format()),
+            pixel_stats,
+        )?;
         Ok(ConvertReport {
             rows: self.rows,
             shards: manifest.shards(),
@@ -269,7 +273,7 @@ impl<'a> Conversion<'a> {
             image_bytes: self.image_bytes,
             output_bytes: shard_bytes + manifest_bytes,
             bad: self.progress.bad,
-            skipped: self.listing.skipped(),
+            skipped: self.source.skipped(),
             classes: manifest.class_names().len() as u64,
             pixel_stats,
             fingerprint: format!("{:016x}", manifest.fingerprint()),
@@ -295,12 +299,12 @@ fn write_manifest(
 }
 
 /// The options that decide what is written, for the manifest.
-fn configuration(options: &ConvertOptions) -> Value {
+fn configuration(options: &ConvertOptions, format: SourceFormat) -> Value {
     let mut configuration = json!(options);
     if let Value::Object(fields) = &mut configuration {
         fields.remove("workers");
         fields.remove("overwrite");
-        fields.insert("source".to_owned(), json!("folder"));
+        fields.insert("source".to_owned(), json!(format.name()));
     }
     configuration
 }

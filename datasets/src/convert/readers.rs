@@ -7,7 +7,7 @@ use std::thread;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::look::{Looked, OpenFile};
+use super::look::Looked;
 use super::turnstile::Turnstile;
 use crate::error::DatasetError;
 
@@ -18,15 +18,15 @@ const AHEAD_IMAGES: u64 = 4096;
 
 type Message = (u64, Result<Looked, DatasetError>);
 
-/// Opens and looks at the files 0..`count` on `workers` threads, and calls `take` for each in order on this thread.
+/// Reads and looks at the images 0..`count` on `workers` threads, and calls `take` for each in order on this thread.
 ///
 /// Memory: `AHEAD_BYTES`, or one image if that is larger. The first error in order ends it all; the threads are joined
 /// before this returns.
 pub(super) fn read_in_order(
     count: u64,
     workers: NonZeroUsize,
-    open: impl Fn(u64) -> Result<OpenFile, DatasetError> + Sync,
-    look: impl Fn(u64, OpenFile) -> Result<Looked, DatasetError> + Sync,
+    bytes_to_read: impl Fn(u64) -> u64 + Sync,
+    look: impl Fn(u64) -> Result<Looked, DatasetError> + Sync,
     take: impl FnMut(u64, Looked) -> Result<(), DatasetError>,
 ) -> Result<(), DatasetError> {
     let turnstile = Turnstile::new(AHEAD_IMAGES, AHEAD_BYTES);
@@ -38,10 +38,11 @@ pub(super) fn read_in_order(
         // However this closure is left, the workers shall not wait for a taker that is gone.
         let _closes = CloseOnDrop(&turnstile);
         for worker in 0..workers {
-            let (sender, turnstile, next_ticket, open, look) = (sender.clone(), &turnstile, &next_ticket, &open, &look);
+            let (sender, turnstile, next_ticket) = (sender.clone(), &turnstile, &next_ticket);
+            let (bytes_to_read, look) = (&bytes_to_read, &look);
             let work = move || {
                 while let Some(ticket) = take_ticket(next_ticket, count) {
-                    if !serve(ticket, turnstile, &sender, open, look) {
+                    if !serve(ticket, turnstile, &sender, bytes_to_read, look) {
                         break;
                     }
                 }
@@ -63,17 +64,10 @@ fn serve(
     ticket: u64,
     turnstile: &Turnstile,
     sender: &Sender<Message>,
-    open: &impl Fn(u64) -> Result<OpenFile, DatasetError>,
-    look: &impl Fn(u64, OpenFile) -> Result<Looked, DatasetError>,
+    bytes_to_read: &impl Fn(u64) -> u64,
+    look: &impl Fn(u64) -> Result<Looked, DatasetError>,
 ) -> bool {
-    // Opening comes before admission, because only the open file tells how much there is to read.
-    let opened = open(ticket);
-    let bytes = opened.as_ref().map_or(0, OpenFile::bytes_to_read);
-    if !turnstile.admit(ticket, bytes) {
-        return false;
-    }
-    let looked = opened.and_then(|file| look(ticket, file));
-    sender.send((ticket, looked)).is_ok()
+    turnstile.admit(ticket, bytes_to_read(ticket)) && sender.send((ticket, look(ticket))).is_ok()
 }
 
 fn take_in_order(

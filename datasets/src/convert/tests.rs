@@ -3,6 +3,7 @@ use std::num::{NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::sources::FolderSource;
 use crate::testing::{PpmExaminer, open, ppm, small_options, source};
 
 fn photos() -> &'static Path {
@@ -10,7 +11,7 @@ fn photos() -> &'static Path {
 }
 
 fn run(source: &Path, destination: &Path, options: &ConvertOptions) -> Result<ConvertReport, DatasetError> {
-    convert(source, destination, options, &PpmExaminer, &|_| {})
+    convert(&FolderSource::open(source)?, destination, options, &PpmExaminer, &|_| {})
 }
 
 /// Every file of a folder, by name.
@@ -238,7 +239,7 @@ fn a_full_disk_is_an_error_with_a_hint() {
     let (source, parent) = (source(5), tempfile::tempdir().unwrap());
     // Whatever is written to this device fails as on a full disk.
     symlink("/dev/full", parent.path().join("train-00000.parquet")).unwrap();
-    let listing = Listing::of_folder(source.path()).unwrap();
+    let listing = FolderSource::open(source.path()).unwrap();
     let mut shards = ShardSet::new(parent.path(), &small_options(), listing.class_names()).unwrap();
     let row =
         Row { bytes: ppm(1, 100_000), path: String::new(), label: None, width_px: 2, height_px: 3, segments: None };

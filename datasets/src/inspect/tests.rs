@@ -41,7 +41,8 @@ fn verification_survives_decoders_that_panic() {
     fs_err::write(source.path().join("ant/13.ppm"), crate::testing::ppm(13, 0)).unwrap();
     fs_err::write(source.path().join("ant/14.ppm"), crate::testing::ppm(14, 0)).unwrap();
     let destination = parent.path().join("set");
-    crate::convert(source.path(), &destination, &crate::testing::small_options(), &PpmExaminer, &|_| {}).unwrap();
+    let source = crate::sources::FolderSource::open(source.path()).unwrap();
+    crate::convert(&source, &destination, &crate::testing::small_options(), &PpmExaminer, &|_| {}).unwrap();
     let found = verify(&open(&destination), Some(&PpmExaminer), &|_| {}).unwrap();
     let mut rows: Vec<_> = found.damaged_rows.iter().map(|row| (row.path.as_str(), row.reason.as_str())).collect();
     rows.sort_unstable();

@@ -3,6 +3,7 @@
 use std::num::{NonZeroU8, NonZeroU64};
 
 use patchstream_datasets::convert::{Check, ConvertOptions, ConvertReport, Encode, OnBad, Order};
+use patchstream_datasets::sources;
 use patchstream_pipeline::Examiner;
 
 use super::{ImageBar, count, human_bytes, print, print_json, threads};
@@ -15,10 +16,11 @@ const QUALITY: NonZeroU8 = NonZeroU8::new(90).unwrap();
 
 pub(crate) fn run(arguments: &ConvertArgs, quiet: bool) -> anyhow::Result<()> {
     let options = options(arguments)?;
+    let source = sources::open(&arguments.source)?;
     let bar = ImageBar::start("converting", quiet);
     let show = |progress| bar.show(progress);
     let report =
-        patchstream_datasets::convert(&arguments.source, &arguments.destination, &options, &Examiner::default(), &show);
+        patchstream_datasets::convert(source.as_ref(), &arguments.destination, &options, &Examiner::default(), &show);
     bar.finish();
     let report = report?;
     if arguments.json { print_json(&report) } else { print(&describe(arguments, &report)) }
