@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU16;
 
+use serde::{Deserialize, Serialize};
+
 use crate::convert::Encode;
 use crate::manifest::PixelStats;
 
@@ -67,7 +69,8 @@ pub struct PixelSums {
 /// Gathers per-image sums into the statistics of a data set.
 ///
 /// Every image counts alike, however many pixels it has, because training cuts crops of one size from all of them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct PixelAverage {
     images: u64,
     mean: [f64; 3],
@@ -84,6 +87,15 @@ impl PixelAverage {
         for channel in 0..3 {
             self.mean[channel] += sums.sum[channel] / sums.pixels as f64;
             self.mean_of_squares[channel] += sums.sum_of_squares[channel] / sums.pixels as f64;
+        }
+    }
+
+    /// Adds the images of another one; here, too, callers keep one order.
+    pub(crate) fn merge(&mut self, other: &PixelAverage) {
+        self.images += other.images;
+        for channel in 0..3 {
+            self.mean[channel] += other.mean[channel];
+            self.mean_of_squares[channel] += other.mean_of_squares[channel];
         }
     }
 

@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use patchstream_datasets::convert::{Part, Split};
 
 /// Pre-train masked autoencoders, fed by a pipeline that keeps the accelerator busy.
 #[derive(Debug, Parser)]
@@ -42,6 +43,8 @@ pub(crate) struct OutputArgs {
 pub(crate) enum Command {
     /// Convert a folder of images to Parquet shards with a manifest
     Convert(ConvertArgs),
+    /// Make one data set of the parts that several machines have converted
+    Merge(MergeArgs),
     /// Show what is in a data set, and check it
     Inspect(InspectArgs),
     /// Pre-train a masked autoencoder
@@ -57,9 +60,11 @@ pub(crate) enum Command {
   patchstream convert photos/ shards/
   patchstream convert photos/ shards/ --check decode --on-bad fail
   patchstream convert photos/ shards/ --encode jpeg --max-side 500 --tile-index
-  patchstream convert photos/ shards/ --order sorted --row-group-mib 4 --json
+  patchstream convert photos/ shards/ --split val=0.05 --dedupe      # shards/train and shards/val
+  patchstream convert photos/ shards/ --resume                       # after a crash
 
 Images in sub-folders get the first folder's name as their class; images beside each other have no label.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct ConvertArgs {
     /// Folder of images
     pub(crate) source: String,
@@ -100,6 +105,19 @@ pub(crate) struct ConvertArgs {
     /// Stop when more images than this are bad
     #[arg(long, value_name = "IMAGES")]
     pub(crate) max_bad: Option<u64>,
+    /// Put this share of the images into a data set of its own, chosen by content, so that equal images stay together;
+    /// may be repeated, and `train` gets the rest
+    #[arg(long, value_name = "NAME=SHARE")]
+    pub(crate) split: Vec<Split>,
+    /// Of images with the same bytes, keep the first
+    #[arg(long)]
+    pub(crate) dedupe: bool,
+    /// Leave out images with a side shorter than this
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) filter_min_side: Option<std::num::NonZeroU32>,
+    /// Convert only the I-th of N parts, for one of N machines; `merge` makes one data set of them
+    #[arg(long, value_name = "I/N")]
+    pub(crate) part: Option<Part>,
     /// Measure pixel mean and deviation on this many images, drawn by the seed; 0 measures nothing
     #[arg(long, value_name = "IMAGES", default_value_t = 0)]
     pub(crate) pixel_stats: u64,
@@ -112,6 +130,29 @@ pub(crate) struct ConvertArgs {
     /// Threads that read and check images; as many as there are cores unless given
     #[arg(long, value_name = "THREADS")]
     pub(crate) workers: Option<std::num::NonZeroUsize>,
+    /// Replace a data set that is already there
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Go on with a conversion that was interrupted
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  patchstream convert photos/ part1/ --part 1/2      # on one machine
+  patchstream convert photos/ part2/ --part 2/2      # on another one
+  patchstream merge part1/ part2/ --out shards/")]
+pub(crate) struct MergeArgs {
+    /// Folders that `convert --part` has written, all of them, in any order
+    #[arg(required = true, value_name = "PART")]
+    pub(crate) parts: Vec<PathBuf>,
+    /// Folder to write; it must not exist
+    #[arg(long, value_name = "DESTINATION")]
+    pub(crate) out: PathBuf,
     /// Replace a data set that is already there
     #[arg(long)]
     pub(crate) overwrite: bool,

@@ -1,12 +1,16 @@
 //! What a conversion can be asked for, and what cannot be.
 
+use std::fmt;
 use std::num::{NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
+use std::ops::Range;
+use std::str::FromStr;
 use std::thread::available_parallelism;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::DatasetError;
 use crate::manifest::GROUP_BYTES_MAX;
+use crate::schema::Layout;
 
 /// Pixels that a side of a raw image may have, so that a few of them fit into memory.
 const RAW_SIDE_PX_MAX: u32 = 8192;
@@ -86,8 +90,65 @@ pub enum OnBad {
     Fail,
 }
 
+/// A share of the images that becomes a data set of its own, chosen by their content.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// Its name: that of its folder, and the beginning of its shards' names.
+    pub name: String,
+    /// Its share of the images, above 0 and below 1.
+    pub share: f64,
+}
+
+/// One of several machines that share a conversion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Part {
+    /// Which of them this is, from 1.
+    pub number: NonZeroU32,
+    /// How many there are.
+    pub of: NonZeroU32,
+}
+
+impl Part {
+    /// The units that this machine makes, of so many.
+    pub(super) fn units(self, units: u32) -> Range<u32> {
+        let start = |part: u32| (u64::from(units) * u64::from(part) / u64::from(self.of.get())) as u32;
+        start(self.number.get() - 1)..start(self.number.get())
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Part, String> {
+        let numbers = text.split_once('/').and_then(|(number, of)| Some((number.parse().ok()?, of.parse().ok()?)));
+        let (number, of) = numbers.ok_or("expected the number of the part and of all parts, for instance `1/8`")?;
+        Ok(Part { number, of })
+    }
+}
+
+impl FromStr for Split {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Split, String> {
+        let pair = text.split_once('=').and_then(|(name, share)| Some((name, share.parse().ok()?)));
+        let (name, share) = pair.ok_or("expected a name and a share, for instance `val=0.05`")?;
+        Ok(Split { name: name.to_owned(), share })
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.number, self.of)
+    }
+}
+
+/// The name of the split to which everything belongs that belongs to no other.
+pub(super) const REST_SPLIT: &str = "train";
+
 /// How to convert.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConvertOptions {
     /// Decides the order and the sample that is measured.
@@ -110,12 +171,22 @@ pub struct ConvertOptions {
     pub on_bad: OnBad,
     /// How many bad images are tolerated when they are skipped; without it, any number.
     pub bad_budget: Option<u64>,
+    /// Splits besides `train`, which gets the rest.
+    pub splits: Vec<Split>,
+    /// Of images with the same bytes, keep the first.
+    pub dedupe: bool,
+    /// Leave out images with a side shorter than this, in pixels.
+    pub min_side_px: Option<NonZeroU32>,
+    /// Convert one machine's part, to be merged with the others'.
+    pub part: Option<Part>,
     /// Measure mean and deviation of the pixels on so many images.
     pub measure: Option<NonZeroU64>,
     /// Threads that read and examine images; the output does not depend on it.
     pub workers: NonZeroUsize,
     /// Replace the data set at the destination.
     pub overwrite: bool,
+    /// Go on with a conversion that was interrupted.
+    pub resume: bool,
 }
 
 impl Default for ConvertOptions {
@@ -132,9 +203,14 @@ impl Default for ConvertOptions {
             check: Check::Header,
             on_bad: OnBad::Skip,
             bad_budget: None,
+            splits: Vec::new(),
+            dedupe: false,
+            min_side_px: None,
+            part: None,
             measure: None,
             workers: available_parallelism().unwrap_or(NonZeroUsize::MIN),
             overwrite: false,
+            resume: false,
         }
     }
 }
@@ -164,6 +240,66 @@ impl ConvertOptions {
             }
             _ => {}
         }
+        if let Some(Part { number, of }) = self.part.filter(|part| part.number > part.of) {
+            return refuse("part", format!("expected 1 to {of} of {of}, got {number}"));
+        }
+        self.check_splits()
+    }
+
+    fn check_splits(&self) -> Result<(), DatasetError> {
+        let refuse = |reason| Err(DatasetError::InvalidOption { option: "split", reason });
+        for (index, Split { name, share }) in self.splits.iter().enumerate() {
+            let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+            if name.is_empty() || name == "units" || !name.chars().all(plain) {
+                return refuse(format!("expected a name of lower-case letters, digits and `_`, got `{name}`"));
+            }
+            if name == REST_SPLIT || self.splits[..index].iter().any(|before| before.name == *name) {
+                return refuse(format!("`{name}` is there already; `{REST_SPLIT}` gets what the others leave"));
+            }
+            if !(*share > 0.0 && *share < 1.0) {
+                return refuse(format!("expected a share of `{name}` above 0 and below 1, got {share}"));
+            }
+        }
+        let sum: f64 = self.splits.iter().map(|split| split.share).sum();
+        if sum >= 1.0 {
+            return refuse(format!("expected shares that leave something for `{REST_SPLIT}`, got {sum} in all"));
+        }
         Ok(())
+    }
+
+    /// The names of all splits, the rest first.
+    pub(super) fn split_names(&self) -> Vec<String> {
+        let others = self.splits.iter().map(|split| split.name.clone());
+        std::iter::once(REST_SPLIT.to_owned()).chain(others).collect()
+    }
+
+    /// The split of an image, as an index into [`split_names`](Self::split_names), by the XXH3-128 of its bytes. What could
+    /// not be read belongs to the rest.
+    pub(super) fn split_of(&self, content: Option<u128>) -> usize {
+        let Some(content) = content else { return 0 };
+        // The upper half of the hash as a number in 0..1.
+        let place = (content >> 64) as f64 / 2.0_f64.powi(64);
+        let mut end = 0.0;
+        let found = self.splits.iter().position(|split| {
+            end += split.share;
+            place < end
+        });
+        found.map_or(0, |split| split + 1)
+    }
+
+    /// Whether the content of images has to be told apart.
+    pub(super) fn needs_content(&self) -> bool {
+        self.dedupe || !self.splits.is_empty()
+    }
+
+    /// How the shards look.
+    pub(super) fn layout(&self) -> Layout {
+        Layout {
+            segments: self.tile_index.is_some(),
+            images_zstd_level: match self.encode {
+                Encode::Raw { zstd_level, .. } => zstd_level,
+                Encode::Keep | Encode::Jpeg { .. } => None,
+            },
+        }
     }
 }

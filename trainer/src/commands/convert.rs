@@ -1,8 +1,9 @@
 //! `patchstream convert`: a folder of images becomes Parquet shards.
 
 use std::num::{NonZeroU8, NonZeroU64};
+use std::path::Path;
 
-use patchstream_datasets::convert::{Check, ConvertOptions, ConvertReport, Encode, OnBad, Order};
+use patchstream_datasets::convert::{Check, ConvertOptions, ConvertReport, Encode, OnBad, Order, Part};
 use patchstream_datasets::sources;
 use patchstream_pipeline::Examiner;
 
@@ -23,7 +24,13 @@ pub(crate) fn run(arguments: &ConvertArgs, quiet: bool) -> anyhow::Result<()> {
         patchstream_datasets::convert(source.as_ref(), &arguments.destination, &options, &Examiner::default(), &show);
     bar.finish();
     let report = report?;
-    if arguments.json { print_json(&report) } else { print(&describe(arguments, &report)) }
+    if arguments.json {
+        return print_json(&report);
+    }
+    print(&match arguments.part {
+        None => describe(&arguments.destination, &report),
+        Some(part) => describe_part(&arguments.destination, part, &report),
+    })
 }
 
 fn options(arguments: &ConvertArgs) -> anyhow::Result<ConvertOptions> {
@@ -49,9 +56,14 @@ fn options(arguments: &ConvertArgs) -> anyhow::Result<ConvertOptions> {
             cli::OnBad::Fail => OnBad::Fail,
         },
         bad_budget: arguments.max_bad,
+        splits: arguments.split.clone(),
+        dedupe: arguments.dedupe,
+        min_side_px: arguments.filter_min_side,
+        part: arguments.part,
         measure: NonZeroU64::new(arguments.pixel_stats),
         workers: threads(arguments.workers),
         overwrite: arguments.overwrite,
+        resume: arguments.resume,
     })
 }
 
@@ -80,26 +92,54 @@ fn encode(arguments: &ConvertArgs) -> anyhow::Result<Encode> {
     })
 }
 
-fn describe(arguments: &ConvertArgs, report: &ConvertReport) -> String {
+/// What was made, for a person.
+pub(super) fn describe(destination: &Path, report: &ConvertReport) -> String {
     let mut text = format!(
         "{}: {}, {} classes, {} in {} of {}\n",
-        arguments.destination.display(),
+        destination.display(),
         count(report.rows, "image"),
         report.classes,
         human_bytes(report.image_bytes),
         count(report.row_groups, "row group"),
         count(report.shards, "shard"),
     );
+    if report.unchanged {
+        text += "nothing to do: it was finished before, with the same options and images\n";
+    }
+    for (name, rows) in &report.splits {
+        text += &format!("split: {} in {}\n", count(*rows, "image"), destination.join(name).display());
+    }
     if let Some(stats) = report.pixel_stats {
         let [mean, std] = [stats.mean, stats.std].map(|values| values.map(|value| format!("{value:.3}")).join(" "));
         text += &format!("pixels: mean {mean}, deviation {std}, from {} images\n", stats.images);
     }
-    if report.bad > 0 {
-        let ledger = arguments.destination.join("quarantine.jsonl");
-        text += &format!("left out: {}, listed in {}\n", count(report.bad, "bad image"), ledger.display());
+    let left_out = [(report.bad, "bad image"), (report.small, "small image"), (report.duplicates, "duplicate")];
+    let left_out: Vec<String> =
+        left_out.into_iter().filter(|(images, _)| *images > 0).map(|(images, what)| count(images, what)).collect();
+    if !left_out.is_empty() {
+        let ledger = destination.join("quarantine.jsonl");
+        text += &format!("left out: {}, listed in {}\n", left_out.join(", "), ledger.display());
     }
     if report.skipped > 0 {
         text += &format!("skipped: {} by name and content no image\n", count(report.skipped, "file"));
     }
     text
+}
+
+/// What was made of one part, which is no data set yet.
+fn describe_part(destination: &Path, part: Part, report: &ConvertReport) -> String {
+    let mut text = format!(
+        "{}: part {part}, {}, {} in {}\n",
+        destination.display(),
+        count(report.rows, "image"),
+        human_bytes(report.image_bytes),
+        count(report.shards, "shard"),
+    );
+    if report.unchanged {
+        text += "nothing to do: it was finished before, with the same options and images\n";
+    }
+    if report.bad > 0 {
+        text += &format!("left out: {}\n", count(report.bad, "bad image"));
+    }
+    text + "`patchstream merge` makes a data set of all parts\n"
 }
