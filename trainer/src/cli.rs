@@ -60,8 +60,10 @@ pub(crate) enum Command {
   patchstream convert photos/ shards/
   patchstream convert photos/ shards/ --check decode --on-bad fail
   patchstream convert photos/ shards/ --encode jpeg --max-side 500 --tile-index
-  patchstream convert photos/ shards/ --split val=0.05 --dedupe      # shards/train and shards/val
-  patchstream convert photos/ shards/ --resume                       # after a crash
+  patchstream convert photos/ shards/ --split val=0.05 --dedupe
+  patchstream convert photos/ shards/ --resume
+
+With `--split val=...` the data sets are shards/train and shards/val.
 
 Images in sub-folders get the first folder's name as their class; images beside each other have no label.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
