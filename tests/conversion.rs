@@ -103,6 +103,18 @@ fn raw_images_go_through_the_pipeline() {
     assert!(report["images_per_s"].as_f64().expect("a rate") > 0.0);
 }
 
+#[test]
+fn a_contact_sheet_shows_the_samples() {
+    let sandbox = Sandbox::with_shards();
+    let arguments = ["inspect", "shards", "--contact-sheet", "sheet.png", "--pixel-stats", "12"];
+    let text = sandbox.succeed(&arguments);
+    assert!(text.contains("sheet      12 samples in sheet.png") && text.contains("(of 12 images)"), "{text}");
+    let sheet = image::open(sandbox.path("sheet.png")).expect("a PNG").into_rgb8();
+    assert_eq!(sheet.dimensions(), (8 * 138 + 10, 2 * 158 + 10));
+    let colours: std::collections::HashSet<_> = sheet.pixels().collect();
+    assert!(colours.len() > 10_000, "{} colours are too few for photographs", colours.len());
+}
+
 /// An option that would have no effect is an error, not a silent hope.
 #[test]
 fn options_without_effect_are_refused() {

@@ -244,6 +244,18 @@ pub enum DatasetError {
         /// The sum of the bytes that were read.
         got: u64,
     },
+    /// An image of a data set that does not decode.
+    #[error("image {sample_id} (`{path}`) of `{location}` is damaged: {reason}")]
+    DamagedImage {
+        /// The data set.
+        location: String,
+        /// The image's number.
+        sample_id: u64,
+        /// Its path below the source.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A row group, row or sample that the data set does not have.
     #[error("{what} {got} does not exist: the data set has {count}")]
     OutOfRange {
@@ -328,6 +340,7 @@ impl DatasetError {
                 "a copy may have been interrupted; copy the data set again, or convert the images again"
             }
             Self::ManifestCorrupt { .. } => "restore `manifest.parquet` from a copy, or convert the images again",
+            Self::DamagedImage { .. } => "`patchstream inspect --verify` names all damaged images",
             Self::ShardCorrupt { .. } | Self::Checksum { .. } => {
                 "`patchstream inspect --verify` names all damaged row groups; restore those files from a copy"
             }

@@ -205,6 +205,15 @@ pub(crate) enum OnBad {
 pub(crate) struct InspectArgs {
     /// Data set to look at
     pub(crate) data: String,
+    /// Draw a sheet of 48 samples with their labels
+    #[arg(long, value_name = "PNG")]
+    pub(crate) contact_sheet: Option<PathBuf>,
+    /// Measure pixel mean and deviation on this many images
+    #[arg(long, value_name = "IMAGES")]
+    pub(crate) pixel_stats: Option<std::num::NonZeroU64>,
+    /// Decides which images are drawn and measured
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
     /// Check every checksum and decode every image; exit with 1 if anything is damaged
     #[arg(long)]
     pub(crate) verify: bool,

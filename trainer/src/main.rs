@@ -6,6 +6,7 @@
 
 mod cli;
 mod commands;
+mod contact_sheet;
 mod logging;
 mod picture;
 mod report;

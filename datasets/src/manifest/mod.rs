@@ -4,6 +4,8 @@
 //! `manifest.parquet` and back.
 
 mod file;
+#[cfg(all(test, target_os = "linux"))]
+mod huge_tests;
 #[cfg(test)]
 mod tests;
 
