@@ -10,7 +10,7 @@
 //! threads and queues around all of this; [`stats`] counts what they do. [`quarantine`] keeps the ledger and the budget
 //! of samples that cannot be decoded.
 //!
-//! [`Examiner`] decodes whole images for the `datasets` crate, which has no codec.
+//! [`Examiner`] decodes and transcodes whole images for the `datasets` crate, which has no codec.
 
 pub mod batch;
 pub mod config;
@@ -29,6 +29,7 @@ mod sample;
 mod simd;
 pub mod stats;
 pub mod stream;
+mod transcode;
 pub mod transform;
 
 pub use batch::PatchBatch;

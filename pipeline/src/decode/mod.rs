@@ -2,11 +2,12 @@
 //!
 //! Puts out a [`Decoded`]: planes of Y, Cb and Cr from [`jpeg`](crate::jpeg), our own decoder, which takes nearly all
 //! photographs; `uint8 [height, width, 3]` from the others. The content decides the format, never a file's name. What our
-//! own decoder refuses goes to libjpeg-turbo, which skips most of the work for what lies outside of the region; all that
-//! is no JPEG goes to the `image` crate, whole.
+//! own decoder refuses goes to libjpeg-turbo, which skips most of the work for what lies outside of the region; binary PPM
+//! is lent as it is; all else goes to the `image` crate, whole.
 
 mod generic;
 mod jpeg_markers;
+mod ppm;
 mod turbo;
 
 use image::ImageFormat;
@@ -47,6 +48,8 @@ enum Codec {
     /// For our own decoder.
     Jpeg,
     Turbo(TurboHeader),
+    /// The offset of its pixels.
+    Ppm(usize),
     Generic(ImageFormat),
 }
 
@@ -102,6 +105,9 @@ impl Decoder {
             turbo::check_end(bytes)?;
             let orientation = if read_orientation { jpeg_markers::orientation(bytes) } else { Orientation::default() };
             (codec, size, orientation)
+        } else if ppm::is_ppm(bytes) {
+            let (size, pixels) = ppm::header(bytes)?;
+            (Codec::Ppm(pixels), size, Orientation::default())
         } else {
             let format = generic_format(bytes)?;
             let (size, orientation) = generic::header(bytes, format, read_orientation)?;
@@ -118,46 +124,56 @@ impl Decoder {
     ///
     /// # Errors
     /// A bad sample: the data are damaged or cut off. Of a JPEG only what was decoded is known to be sound.
-    pub fn region(
-        &mut self,
-        bytes: &[u8],
+    pub fn region<'a>(
+        &'a mut self,
+        bytes: &'a [u8],
         header: &Header,
         wanted: PixelBox,
         segments: Option<&[u32]>,
-    ) -> Result<Decoded<'_>, PipelineError> {
+    ) -> Result<Decoded<'a>, PipelineError> {
         if let Codec::Jpeg = header.codec
             // What our decoder calls damaged, libjpeg-turbo judges: it knows what is harmless.
             && self.jpeg.decode(bytes, wanted, segments).is_ok()
         {
             return Ok(Decoded { pixels: Pixels::Ycc(self.jpeg.planes()), region: wanted });
         }
-        let region = self.rgb(bytes, header, wanted)?;
-        let size = Size { width: region.width, height: region.height };
-        Ok(Decoded { pixels: Pixels::Rgb(&self.pixels[..size.rgb_bytes()]), region })
+        let (pixels, region) = self.rgb(bytes, header, wanted)?;
+        Ok(Decoded { pixels: Pixels::Rgb(pixels), region })
     }
 
     /// Decodes the whole stored picture by the complete decoders: `uint8 [height, width, 3]` and its size.
     ///
     /// # Errors
     /// A bad sample: of no known format, damaged, cut off, or too large.
-    pub fn whole(&mut self, bytes: &[u8]) -> Result<(&[u8], Size), PipelineError> {
+    pub fn whole<'a>(&'a mut self, bytes: &'a [u8]) -> Result<(&'a [u8], Size), PipelineError> {
         let header = self.header(bytes, false)?;
-        let size = header.size;
-        self.rgb(bytes, &header, PixelBox::whole(size))?;
-        Ok((&self.pixels[..size.rgb_bytes()], size))
+        let (pixels, _) = self.rgb(bytes, &header, PixelBox::whole(header.size))?;
+        Ok((pixels, header.size))
     }
 
-    /// Decodes to the front of `pixels`, and gives back which box of the picture that is.
-    fn rgb(&mut self, bytes: &[u8], header: &Header, wanted: PixelBox) -> Result<PixelBox, PipelineError> {
-        let turbo = match header.codec {
-            Codec::Jpeg => self.turbo.header(bytes)?,
-            Codec::Turbo(turbo) => turbo,
+    /// Decodes at least the pixels of `wanted` to RGB, and gives back which box of the picture that is.
+    fn rgb<'a>(
+        &'a mut self,
+        bytes: &'a [u8],
+        header: &Header,
+        wanted: PixelBox,
+    ) -> Result<(&'a [u8], PixelBox), PipelineError> {
+        let region = match header.codec {
+            Codec::Jpeg => {
+                let turbo = self.turbo.header(bytes)?;
+                self.turbo.decode(bytes, &turbo, wanted, &mut self.pixels)?
+            }
+            Codec::Turbo(turbo) => self.turbo.decode(bytes, &turbo, wanted, &mut self.pixels)?,
+            Codec::Ppm(offset) => {
+                return Ok((&bytes[offset..][..header.size.rgb_bytes()], PixelBox::whole(header.size)));
+            }
             Codec::Generic(format) => {
                 generic::decode(bytes, format, &mut self.raw, &mut self.pixels)?;
-                return Ok(PixelBox::whole(header.size));
+                PixelBox::whole(header.size)
             }
         };
-        self.turbo.decode(bytes, &turbo, wanted, &mut self.pixels)
+        let size = Size { width: region.width, height: region.height };
+        Ok((&self.pixels[..size.rgb_bytes()], region))
     }
 }
 
