@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::batches::Batches;
+pub(crate) use self::batches::{Batches, Taken};
 use crate::manifest::Manifest;
 use crate::random::RandomStream;
 
