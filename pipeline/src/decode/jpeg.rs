@@ -82,7 +82,11 @@ impl JpegDecoder {
     }
 
     pub(super) fn header(&mut self, bytes: &[u8]) -> Result<JpegHeader, PipelineError> {
-        self.handle.read_header(bytes)?;
+        if let Err(error) = self.handle.read_header(bytes) {
+            // libjpeg-turbo stops in the midst of this picture, and would take the next one for its continuation.
+            *self = Self::new();
+            return Err(error);
+        }
         if !jpeg_markers::has_end(bytes) {
             return Err(undecodable("no end-of-image marker: the file is cut off".to_owned()));
         }

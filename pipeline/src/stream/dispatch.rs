@@ -7,7 +7,7 @@ use crossbeam::channel::{Receiver, Sender};
 use super::source::{EncodedImage, PlacedRow, RowSource};
 use super::worker::Finished;
 use crate::batch::memory::{Layout, Pool, RowSplitter, Rows};
-use crate::stats::Stats;
+use crate::stats::{Stats, thread_cpu_time};
 
 /// Rows of a chunk at most: enough that waking a thread costs little beside decoding, few enough that no worker is
 /// left alone with much at the end of a batch.
@@ -55,7 +55,11 @@ impl<S: RowSource> Dispatcher<S> {
     /// Runs until the plan ends, a read fails, or the other ends of the channels are gone.
     pub(crate) fn run(mut self) {
         let mut sequence = 0;
+        let mut cpu_time = thread_cpu_time();
         loop {
+            let now = thread_cpu_time();
+            self.stats.dispatch_cpu_ns.add(now.saturating_sub(cpu_time).as_nanos() as u64);
+            cpu_time = now;
             let first = match self.source.next() {
                 None => return,
                 Some(Ok(row)) => row,
