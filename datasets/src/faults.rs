@@ -1,5 +1,6 @@
 //! Reads that are slow or fail on purpose, to see what the rest makes of them.
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -37,6 +38,19 @@ impl FromStr for Faults {
     fn from_str(text: &str) -> Result<Faults, String> {
         let rules = text.split(',').map(str::trim).map(rule).collect::<Result<_, _>>()?;
         Ok(Faults { rules })
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, Rule { fault, share }) in self.rules.iter().enumerate() {
+            let comma = if number > 0 { "," } else { "" };
+            match fault {
+                Fault::Slow(time) => write!(formatter, "{comma}slow={}us@{share}", time.as_micros())?,
+                Fault::Fail => write!(formatter, "{comma}fail@{share}")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -108,6 +122,7 @@ mod tests {
         let faults: Faults = "slow=200ms@0.25, fail@0.05,slow=3s".parse().unwrap();
         let slow = |milliseconds, share| Rule { fault: Fault::Slow(Duration::from_millis(milliseconds)), share };
         assert_eq!(faults.rules, [slow(200, 0.25), Rule { fault: Fault::Fail, share: 0.05 }, slow(3000, 1.0)]);
+        assert_eq!(faults.to_string().parse(), Ok(faults));
         for (text, message) in [
             ("", "``: expected `slow=TIME` or `fail`"),
             ("slow", "`slow`: expected `slow=TIME` or `fail`"),
