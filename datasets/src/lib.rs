@@ -30,6 +30,7 @@ pub mod source;
 mod fetch;
 mod guard;
 mod header;
+mod local;
 mod store;
 #[cfg(test)]
 mod testing;

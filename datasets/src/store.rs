@@ -12,6 +12,7 @@ use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 
 use crate::error::DatasetError;
 use crate::faults::{Faults, Injector};
+use crate::local::LocalFiles;
 
 /// A read that fails for a reason that may pass is tried so often.
 const ATTEMPTS: u32 = 4;
@@ -22,6 +23,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// Ranges of local files are read past the object store, into memory that is used again.
+    local: LocalFiles,
     location: String,
     faults: Option<Injector>,
 }
@@ -51,7 +54,9 @@ impl Store {
             Err(error) => return Err(error.into()),
         }
         let objects = LocalFileSystem::new_with_prefix(folder).map_err(|error| refuse(&error.to_string()))?;
-        Ok(Store { objects: Arc::new(objects), location: path.trim_end_matches('/').to_owned(), faults: None })
+        let local = LocalFiles::new(folder.to_owned());
+        let location = path.trim_end_matches('/').to_owned();
+        Ok(Store { objects: Arc::new(objects), local, location, faults: None })
     }
 
     /// The same store, whose reads meet faults.
@@ -134,6 +139,9 @@ impl Store {
     async fn read_once(&self, path: &Path, range: Option<GetRange>, length_max: u64) -> Result<Option<Bytes>, Error> {
         if let Some(faults) = &self.faults {
             faults.strike().await?;
+        }
+        if let Some(GetRange::Bounded(range)) = range {
+            return self.local.read(path.as_ref(), range).await.map(Some);
         }
         let options = GetOptions { range, ..GetOptions::default() };
         let answer = self.objects.get_opts(path, options).await?;

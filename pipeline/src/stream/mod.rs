@@ -261,7 +261,8 @@ impl Probe {
             read: self.fetch.as_ref().map(|fetch| fetch.snapshot()),
             stages: stats.stage_snapshots(),
             queues: vec![
-                QueueSnapshot::new("rows", self.chunk_capacity * CHUNK_ROWS, &stats.rows),
+                // One chunk more is in the dispatcher's hands, which waits for room.
+                QueueSnapshot::new("rows", (self.chunk_capacity + 1) * CHUNK_ROWS, &stats.rows),
                 QueueSnapshot::new("batches", self.batch_capacity, &stats.finished),
             ],
         }

@@ -14,11 +14,14 @@ use patchstream_datasets::Faults;
   patchstream bench --data shards/ --faults slow=200ms@0.1,fail@0.05
   patchstream bench --data shards/ --compare=peers/
 
---faults takes rules parted by commas: slow=TIME@SHARE makes that share of the reads take so much longer (us, ms, s),
-fail@SHARE makes it fail as if the connection were lost, after which it is tried again. Without @SHARE all are struck.
+--faults takes rules parted by commas: slow=TIME@SHARE makes that share of
+the reads take so much longer (us, ms, s), fail@SHARE makes it fail as if the
+connection were lost, after which it is tried again. Without @SHARE a rule
+strikes every read.
 
---compare looks for torchvision, FFCV, DALI, tf.data, SPDL, WebDataset, MosaicML Streaming and LitData in PEERS/v_*/bin/python,
-or in the python3 that is found first, and runs what it finds on the same images, in turn with ours.")]
+--compare looks for torchvision, FFCV, DALI, tf.data, SPDL, WebDataset,
+MosaicML Streaming and LitData in PEERS/v_*/bin/python, or without PEERS in
+python3, and runs what it finds on the same images, one after the other.")]
 pub(crate) struct BenchArgs {
     /// Data set made by `patchstream convert`
     #[arg(long, value_name = "SHARDS")]

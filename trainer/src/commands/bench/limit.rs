@@ -51,7 +51,7 @@ pub(super) fn find(measured: &Measurement, stages: &[StageCost], queues: &[Queue
     let got = worker_cpu_s / measured.seconds / workers / (1.0 - idle);
     if got < GETS_LITTLE {
         let others =
-            measured.others_cores.map_or(String::new(), |cores| format!(" Other processes used {cores:.1} cores."));
+            measured.others_cores.map_or(String::new(), |cores| format!("; other processes used {cores:.1} of them"));
         return Limit {
             stage: "cores",
             why: format!(

@@ -20,7 +20,7 @@ pub(super) fn page(report: &Report) -> String {
     );
     body += &facts(report);
     body += &format!(
-        "<p class=\"limit\"><b>{} limits:</b> {}. <b>What would help:</b> {}.</p>\n",
+        "<p class=\"limit\"><b>Limited by {}:</b> {}. <b>What would help:</b> {}.</p>\n",
         escape(report.limit.stage),
         escape(&report.limit.why),
         escape(&report.limit.what_helps),

@@ -16,7 +16,7 @@ pub(super) fn table(report: &Report) -> String {
         let (full, empty, of) = (100.0 * full, 100.0 * empty, format!("{capacity:.0} {unit}"));
         text += &format!("{name:15} {full:>12.1}% {empty:>12.1}% {occupancy_mean:>13.1} {of:>15}\n");
     }
-    text += &format!("\n{} limits: {}.\n", report.limit.stage, report.limit.why);
+    text += &format!("\nLimited by {}: {}.\n", report.limit.stage, report.limit.why);
     text += &format!("What would help: {}.\n", report.limit.what_helps);
     text += &predictions(&report.prediction, report);
     if !report.peers.is_empty() {

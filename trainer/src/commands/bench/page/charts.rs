@@ -155,7 +155,9 @@ pub(super) fn prediction(report: &Report) -> String {
     let here = (frame.at_x(cores), frame.at_y(report.images_per_s.log2()));
     content += &dot("fill-orange", here, 5.5);
     let words = format!("measured here: {}", grouped(report.images_per_s));
-    content += &text("", Anchor::Start, (here.0 + 11.0, here.1 + 16.0), &words);
+    // Below the line, which rises to the right, but not on the axis.
+    let y = (here.1 + 16.0).min(frame.bottom - 8.0);
+    content += &text("", Anchor::Start, (here.0 + 11.0, y), &words);
     drawing(WIDTH, 278.0, "Images a second by number of cores, predicted", &content)
 }
 
