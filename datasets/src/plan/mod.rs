@@ -5,6 +5,8 @@
 
 mod batches;
 #[cfg(test)]
+mod quality;
+#[cfg(test)]
 mod tests;
 
 use std::num::NonZeroUsize;

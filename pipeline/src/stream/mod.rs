@@ -151,6 +151,8 @@ impl PatchStream {
             pool: Pool::new(batch_capacity + 1),
             layout: Layout { rows: 0, visible, masked: grid.patches() - visible, patch_bytes: grid.patch_bytes() },
             permits,
+            batches_in_flight: batch_capacity,
+            workers,
             chunks: send_chunk,
             finished: send_finished,
             stats,

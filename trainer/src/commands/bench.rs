@@ -87,7 +87,10 @@ fn report(arguments: &BenchArgs, config: &PipelineConfig, one: &Measurement, mea
     let images_per_s = report::median(&measured.epoch_rates);
     let stages: Vec<StageCost> = report::stages(measured);
     let queues = report::queues(measured, f64::from(arguments.read_ahead_mib.get()));
-    let prediction = report::predictions(one, measured, images_per_s);
+    // Those that wait for the consumer, and the one that is being filled.
+    let images_in_flight =
+        (config.queue_batches.get() + 1) * arguments.batch_size.get().div_ceil(arguments.world.get());
+    let prediction = report::predictions(one, measured, images_per_s, images_in_flight);
     let retries = |measured: &Measurement| measured.after.read.unwrap_or_default().retries;
     Report {
         data: arguments.data.clone(),
@@ -114,7 +117,7 @@ fn report(arguments: &BenchArgs, config: &PipelineConfig, one: &Measurement, mea
         images_per_s_max: measured.epoch_rates.iter().copied().fold(0.0, f64::max),
         epoch_images_per_s: measured.epoch_rates.clone(),
         cpu_us_per_image: cpu_us_per_image(measured),
-        one_worker_cpu_us_per_image: cpu_us_per_image(one),
+        one_worker_cpu_us_per_image: prediction.costs.total_us(),
         workers: config.workers.get(),
         images: measured.images / arguments.epochs.get(),
         epochs: arguments.epochs.get(),

@@ -26,6 +26,8 @@ pub(super) struct UnitCosts {
     pub(super) consumer_us: f64,
     /// Bytes read from storage an image.
     pub(super) bytes_read: f64,
+    /// Images of all batches that can be on their way; more workers than these have nothing to do.
+    pub(super) images_in_flight: usize,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -59,6 +61,7 @@ impl UnitCosts {
         let bounds = [
             ("cores", per_second(cores, self.total_us())),
             ("workers", per_second(workers as f64, self.workers_us)),
+            ("the batches in flight", per_second(self.images_in_flight as f64, self.workers_us)),
             ("the reading threads", per_second(FETCH_THREADS, self.fetch_us)),
             ("the thread that hands rows out", per_second(1.0, self.dispatch_us)),
             ("the thread that takes batches", per_second(1.0, self.consumer_us)),
@@ -105,8 +108,14 @@ impl UnitCosts {
 mod tests {
     use super::*;
 
-    const COSTS: UnitCosts =
-        UnitCosts { workers_us: 900.0, fetch_us: 80.0, dispatch_us: 10.0, consumer_us: 10.0, bytes_read: 1e5 };
+    const COSTS: UnitCosts = UnitCosts {
+        workers_us: 900.0,
+        fetch_us: 80.0,
+        dispatch_us: 10.0,
+        consumer_us: 10.0,
+        bytes_read: 1e5,
+        images_in_flight: 192,
+    };
 
     #[test]
     fn cores_limit_until_the_reading_threads_do() {
@@ -116,6 +125,13 @@ mod tests {
         // Four reading threads at 80 us an image.
         assert!((table[10].images_per_s - 50_000.0).abs() < 1e-6, "{:?}", table[10]);
         assert_eq!(table[10].limit, "the reading threads");
+    }
+
+    #[test]
+    fn tiny_batches_keep_few_workers_busy() {
+        let prediction = UnitCosts { images_in_flight: 12, ..COSTS }.on_cores(32);
+        assert_eq!(prediction.limit, "the batches in flight");
+        assert!((prediction.images_per_s - 12e6 / 900.0).abs() < 1e-6);
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) struct Report {
     pub(super) epoch_images_per_s: Vec<f64>,
     /// CPU time of the whole process.
     pub(super) cpu_us_per_image: f64,
-    /// The same with one worker, from a short run before.
+    /// The same with one worker, from a short run before; reading is that of the measured epochs.
     pub(super) one_worker_cpu_us_per_image: f64,
     pub(super) workers: usize,
     /// Images of an epoch that this process takes.
@@ -147,13 +147,14 @@ pub(super) fn stages(measured: &Measurement) -> Vec<StageCost> {
     costs.into_iter().map(cost).collect()
 }
 
-pub(super) fn unit_costs(measured: &Measurement) -> UnitCosts {
+fn unit_costs(measured: &Measurement, images_in_flight: usize) -> UnitCosts {
     let mut costs = UnitCosts {
         workers_us: 0.0,
         fetch_us: 0.0,
         dispatch_us: 0.0,
         consumer_us: 0.0,
         bytes_read: bytes_read(measured) / measured.images as f64,
+        images_in_flight,
     };
     for stage in stages(measured) {
         match stage.name {
@@ -242,8 +243,15 @@ fn resident_mib(sample: &Sample) -> f64 {
 }
 
 /// Predictions from the costs of `one`, held against what `measured` found.
-pub(super) fn predictions(one: &Measurement, measured: &Measurement, images_per_s: f64) -> Predictions {
-    let costs = unit_costs(one);
+pub(super) fn predictions(
+    one: &Measurement,
+    measured: &Measurement,
+    images_per_s: f64,
+    images_in_flight: usize,
+) -> Predictions {
+    // The short run is still taking memory for row groups, which makes its reading dearer than it is later.
+    let UnitCosts { fetch_us, bytes_read, .. } = unit_costs(measured, images_in_flight);
+    let costs = UnitCosts { fetch_us, bytes_read, ..unit_costs(one, images_in_flight) };
     let (workers, cores) = (measured.after.workers, machine::cores() as f64);
     let error = |cores: f64| costs.predict(cores, workers).images_per_s / images_per_s - 1.0;
     let left_over = (cores - measured.others_cores.unwrap_or(0.0)).max(0.1);
