@@ -49,13 +49,15 @@ impl SampleMaker {
         }
     }
 
-    /// Writes patches and indices of the image `bytes` into `slot`.
+    /// Writes patches and indices of the image `bytes` into `slot`. `segments` may tell where a JPEG's restart segments
+    /// begin.
     ///
     /// # Errors
     /// A bad sample; the slot then holds nothing of use.
     pub(crate) fn make(
         &mut self,
         bytes: &[u8],
+        segments: Option<&[u32]>,
         key: SampleKey,
         slot: &mut Slot<'_>,
         stats: &Stats,
@@ -68,7 +70,7 @@ impl SampleMaker {
         let (orientation, upright_size) = (header.orientation, header.orientation.turn(header.size));
         let view = orientation.stored_view(transform.view(upright_size, grid.size(), key), upright_size);
         let size: Size = orientation.turn(grid.size());
-        let decoded = self.decoder.region(bytes, &header, needed_pixels(&view, size), None)?;
+        let decoded = self.decoder.region(bytes, &header, needed_pixels(&view, size), segments)?;
         stats.encoded_bytes.add(bytes.len() as u64);
         stats.decoded_px.add(Size { width: decoded.region.width, height: decoded.region.height }.pixels());
         drop(span);

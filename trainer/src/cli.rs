@@ -2,10 +2,14 @@
 
 #![expect(clippy::doc_markdown, rustdoc::bare_urls, reason = "what is documented here is printed as help")]
 
+mod bench;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use patchstream_datasets::convert::{Part, Split};
+
+pub(crate) use self::bench::{BenchArgs, Decode};
 
 /// Pre-train masked autoencoders, fed by a pipeline that keeps the accelerator busy.
 #[derive(Debug, Parser)]
@@ -279,48 +283,6 @@ pub(crate) struct ReconstructArgs {
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  patchstream bench --data shards/ --workers 2
-  patchstream bench --data shards/ --workers 2 --epochs 5 --decode fast --json")]
-pub(crate) struct BenchArgs {
-    /// Data set made by `patchstream convert`
-    #[arg(long, value_name = "SHARDS")]
-    pub(crate) data: String,
-    /// Threads that decode; as many as there are cores unless given
-    #[arg(long, value_name = "THREADS")]
-    pub(crate) workers: Option<std::num::NonZeroUsize>,
-    /// Epochs that are measured, after one that is not
-    #[arg(long, default_value = "3")]
-    pub(crate) epochs: std::num::NonZeroU64,
-    /// Images of a batch; the whole data set if it is smaller
-    #[arg(long, default_value = "64")]
-    pub(crate) batch_size: std::num::NonZeroUsize,
-    /// Height and width of the crop, in pixels
-    #[arg(long, value_name = "PX", default_value_t = 224)]
-    pub(crate) image_px: u32,
-    /// Height and width of a patch, in pixels
-    #[arg(long, value_name = "PX", default_value_t = 16)]
-    pub(crate) patch_px: u32,
-    /// How exactly JPEGs are decoded
-    #[arg(long, value_enum, default_value_t = Decode::Exact)]
-    pub(crate) decode: Decode,
-    /// Seed of order, crops, flips and masks
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// Print the result as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Decode {
-    /// As Pillow: every pixel decoded at full size
-    Exact,
-    /// JPEGs are scaled down while they are decoded, where the crop is at least twice the size that is wanted
-    Fast,
 }
 
 fn preset_parser() -> clap::builder::PossibleValuesParser {

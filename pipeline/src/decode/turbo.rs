@@ -50,7 +50,11 @@ impl TurboDecoder {
     }
 
     pub(super) fn header(&mut self, bytes: &[u8]) -> Result<TurboHeader, PipelineError> {
-        self.handle.read_header(bytes)?;
+        if let Err(error) = self.handle.read_header(bytes) {
+            // libjpeg-turbo stops in the midst of this picture, and would take the next one for its continuation.
+            *self = Self::new();
+            return Err(error);
+        }
         let get = |parameter| self.handle.get(parameter);
         let size = Size {
             width: get(tj::TJPARAM_TJPARAM_JPEGWIDTH) as u32,
