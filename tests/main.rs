@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod crate_graph;
+mod evaluation;
 mod help;
 mod main_job;
 mod resume;

@@ -164,6 +164,13 @@ pub trait Engine: Send {
     /// As [`Engine::accumulate`].
     fn predict(&mut self, input: &PatchInput<'_>) -> Result<Prediction, ModelError>;
 
+    /// The encoder's output after its last norm for whole images, nothing masked: (B, 1 + L, D), class token first, then
+    /// patches in grid order. `pixels` are (B, L, p, p, c).
+    ///
+    /// # Errors
+    /// As [`Engine::accumulate`].
+    fn encode(&mut self, rows: usize, pixels: Pixels<'_>) -> Result<Vec<f32>, ModelError>;
+
     /// The accumulated gradient of every trained tensor.
     ///
     /// # Errors

@@ -152,6 +152,24 @@ fn masked_pixels_never_reach_the_latent() {
 }
 
 #[test]
+fn whole_images_are_encoded_each_alone() {
+    let mut engine = engine(config());
+    let pixels: Vec<u8> = (0..ROWS * 6 * 192).map(|i| (i * i * 13) as u8).collect();
+    let all = engine.encode(ROWS, Pixels::Bytes(&pixels)).expect("a batch that fits");
+    assert_eq!(all.len(), ROWS * 7 * 24);
+    let third = engine.encode(1, Pixels::Bytes(&pixels[3 * 6 * 192..4 * 6 * 192])).expect("a batch that fits");
+    assert_eq!(all[3 * 7 * 24..4 * 7 * 24], third);
+    // Each token is at the scale of a layer norm that has not been trained.
+    for token in all.chunks_exact(24) {
+        let mean_square = token.iter().map(|value| value * value).sum::<f32>() / 24.0;
+        assert!((mean_square - 1.0).abs() < 1e-3, "{mean_square}");
+    }
+    let short = engine.encode(2, Pixels::Bytes(&pixels[1..2 * 6 * 192])).expect_err("a value is missing");
+    assert_eq!(short.to_string(), "the batch has 2303 values, expected 2304");
+    assert_eq!(engine.encode(0, Pixels::Bytes(&[])), Err(ModelError::Zero { what: "the number of images" }));
+}
+
+#[test]
 fn threads_do_not_change_a_bit() {
     let train = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool starts");

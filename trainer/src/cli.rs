@@ -2,9 +2,13 @@
 
 #![expect(clippy::doc_markdown, rustdoc::bare_urls, reason = "what is documented here is printed as help")]
 
+mod evaluate;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use evaluate::{FeatureArgs, FeaturesArgs, KnnArgs, Pool, ProbeArgs};
 
 /// Pre-train masked autoencoders, fed by a pipeline that keeps the accelerator busy.
 #[derive(Debug, Parser)]
@@ -48,6 +52,12 @@ pub(crate) enum Command {
     Pretrain(PretrainArgs),
     /// Draw originals, masked images and reconstructions of a checkpoint
     Reconstruct(ReconstructArgs),
+    /// Fit a linear classifier to a checkpoint's frozen features
+    Probe(ProbeArgs),
+    /// Classify by nearest neighbours among a checkpoint's frozen features
+    Knn(KnnArgs),
+    /// Write a checkpoint's features of a data set to Parquet
+    Features(FeaturesArgs),
     /// Measure the data pipeline, stage by stage, without a model
     Bench(BenchArgs),
 }

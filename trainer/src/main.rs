@@ -6,6 +6,7 @@
 
 mod cli;
 mod commands;
+mod evaluation;
 mod logging;
 mod picture;
 mod report;
@@ -37,6 +38,9 @@ fn run(cli: Cli) -> ExitCode {
         Command::Inspect(arguments) => commands::inspect::run(&arguments, cli.output.quiet),
         Command::Pretrain(arguments) => commands::pretrain::run(&arguments, cli.output.quiet),
         Command::Reconstruct(arguments) => commands::reconstruct::run(&arguments),
+        Command::Probe(arguments) => commands::probe::run(&arguments),
+        Command::Knn(arguments) => commands::knn::run(&arguments),
+        Command::Features(arguments) => commands::features::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
     });
     match outcome {

@@ -24,7 +24,7 @@ use self::schedule::LrSchedule;
 use crate::report::UserError;
 use crate::settings::RunConfig;
 
-pub(crate) use files::write_whole;
+pub(crate) use files::{file_whole, write_whole};
 
 /// A run that is ready to go: everything has been opened and checked.
 pub(crate) struct Run {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use patchstream_datasets::Dataset;
 use patchstream_model::DfdxEngine;
 
-use super::print;
+use super::{compute_pool, print};
 use crate::cli::PretrainArgs;
 use crate::report::UserError;
 use crate::settings::{ConfigSource, RunConfig, differences, resolve};
@@ -64,11 +64,7 @@ pub(crate) fn run(arguments: &PretrainArgs, quiet: bool) -> anyhow::Result<()> {
     training::write_whole(&arguments.out.join("config.toml"), toml::to_string(&config)?.as_bytes())?;
     print(&describe(&config, &dataset, length, resume.as_ref()))?;
 
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(config.train.threads.get())
-        .thread_name(|index| format!("compute-{index}"))
-        .build()
-        .context("the threads that compute could not be started")?;
+    let pool = compute_pool(Some(config.train.threads))?;
     let interrupted = stop_on_ctrl_c()?;
     let outcome = pool.install(|| {
         let engine = Box::new(DfdxEngine::new(config.model.clone(), config.pixel_scale(), config.train.seed)?);
