@@ -131,14 +131,21 @@ impl Engine for DfdxEngine {
 
     fn update(&mut self, adamw: &AdamW) -> Result<UpdateReport, ModelError> {
         let gradients = self.gradients.take().ok_or(ModelError::NoGradient)?;
-        let squares: f64 = gradients.iter().map(|gradient| adamw::square_sum(gradient)).sum();
+        let gradient_norm = gradients.iter().map(|gradient| adamw::square_sum(gradient)).sum::<f64>().sqrt();
+        if !gradient_norm.is_finite() {
+            return Ok(UpdateReport { gradient_norm });
+        }
         let trained = self.tensors.iter_mut().filter(|tensor| tensor.parameter.trained);
         for (tensor, gradient) in trained.zip(&gradients) {
-            let rates = Rates::new(adamw, self.updates, tensor.parameter.decays);
+            let rates = Rates::new(adamw, self.updates, gradient_norm, tensor.parameter.decays);
             adamw::update(rates, tensor.value.make_mut(), gradient, &mut tensor.first, &mut tensor.second);
         }
         self.updates += 1;
-        Ok(UpdateReport { gradient_norm: squares.sqrt() })
+        Ok(UpdateReport { gradient_norm })
+    }
+
+    fn discard(&mut self) {
+        self.gradients = None;
     }
 
     fn evaluate(&mut self, input: &PatchInput<'_>) -> Result<f32, ModelError> {

@@ -288,7 +288,30 @@ fn nan_shows_in_the_loss_and_the_norm_and_does_not_panic() {
     pixels[100] = f32::NAN;
     let input = PatchInput { visible: Pixels::Floats(&pixels), ..batch.input() };
     assert!(engine.accumulate(&input, 1.0).expect("a valid batch").is_nan());
+    let before = bits(&engine.export(StatePart::Weights));
     assert!(engine.update(&AdamW::default()).expect("gradients are there").gradient_norm.is_nan());
+    assert_eq!((bits(&engine.export(StatePart::Weights)), engine.updates()), (before, 0), "nothing was updated");
+    assert_eq!(engine.gradients(), Err(ModelError::NoGradient), "the gradient is gone");
+    engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
+    assert!(engine.update(&AdamW::default()).expect("gradients are there").gradient_norm.is_finite());
+}
+
+#[test]
+fn clipping_scales_a_long_gradient_and_leaves_a_short_one() {
+    let batch = Batch::new();
+    let moments = |clip_norm: Option<f64>| {
+        let mut engine = engine(config());
+        engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
+        let adamw = AdamW { clip_norm, ..AdamW::default() };
+        let norm = engine.update(&adamw).expect("gradients are there").gradient_norm;
+        let first = engine.export(StatePart::FirstMoments).into_iter().flat_map(|tensor| tensor.data);
+        (norm, first.collect::<Vec<f32>>())
+    };
+    let (norm, free) = moments(None);
+    assert_eq!(moments(Some(2.0 * norm)), (norm, free.clone()));
+    let (reported, clipped) = moments(Some(norm / 4.0));
+    assert!((reported - norm).abs() < 1e-12, "the norm is that before clipping");
+    assert!(free.iter().zip(&clipped).all(|(free, clipped)| (free / 4.0 - clipped).abs() <= 1e-6 * free.abs()));
 }
 
 #[test]

@@ -2,12 +2,15 @@
 
 pub(crate) mod bench;
 pub(crate) mod convert;
+pub(crate) mod dry_run;
+pub(crate) mod export;
 pub(crate) mod features;
 pub(crate) mod inspect;
 pub(crate) mod knn;
 pub(crate) mod pretrain;
 pub(crate) mod probe;
 pub(crate) mod reconstruct;
+pub(crate) mod verify;
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;

@@ -7,10 +7,12 @@
 mod cli;
 mod commands;
 mod evaluation;
+mod exchange;
 mod logging;
 mod picture;
 mod report;
 mod settings;
+mod tensors;
 mod training;
 
 use std::process::ExitCode;
@@ -41,6 +43,8 @@ fn run(cli: Cli) -> ExitCode {
         Command::Probe(arguments) => commands::probe::run(&arguments),
         Command::Knn(arguments) => commands::knn::run(&arguments),
         Command::Features(arguments) => commands::features::run(&arguments),
+        Command::Export(arguments) => commands::export::run(&arguments),
+        Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
     });
     match outcome {

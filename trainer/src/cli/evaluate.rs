@@ -1,4 +1,4 @@
-//! What can be typed to evaluate a checkpoint.
+//! What can be typed to evaluate a checkpoint, hand it on or check it.
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub(crate) struct FeatureArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Pool {
     /// The class token
     Class,
@@ -109,4 +109,59 @@ pub(crate) struct ProbeArgs {
     /// Steps of L-BFGS at most
     #[arg(long, value_name = "STEPS", default_value = "500")]
     pub(crate) max_iterations: NonZeroU32,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  patchstream export --checkpoint run/ --to timm --out exported/
+  patchstream export --checkpoint run/ --to huggingface --out exported/
+
+  mae          all weights under the names of the published MAE checkpoints
+  timm         the encoder, for timm's VisionTransformer
+  huggingface  all weights, for ViTMAEForPreTraining.from_pretrained(\"exported/\")")]
+pub(crate) struct ExportArgs {
+    /// Checkpoint, or the run whose newest one is meant
+    #[arg(long, value_name = "RUN")]
+    pub(crate) checkpoint: PathBuf,
+    /// Whose names and files
+    #[arg(long, value_enum)]
+    pub(crate) to: Layout,
+    /// Folder to write model.safetensors and config.json to; it must not exist
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Layout {
+    /// Names of the published MAE checkpoints
+    Mae,
+    /// timm's VisionTransformer
+    Timm,
+    /// transformers' ViTMAEForPreTraining
+    Huggingface,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  patchstream verify run/
+  patchstream verify run/ --data copy-of-shards/
+
+A run records a rolling digest of its batches: samples, order, crops, masks, pixels.
+This makes the batches again, from the first step to the newest checkpoint, and
+compares every digest on record. It exits with 1 where one differs.")]
+pub(crate) struct VerifyArgs {
+    /// Run made by `patchstream pretrain`
+    pub(crate) run: PathBuf,
+    /// Data set, if it is not where the run had it
+    #[arg(long, value_name = "SHARDS")]
+    pub(crate) data: Option<String>,
+    /// Threads that decode; as many as there are cores unless given
+    #[arg(long, value_name = "THREADS")]
+    pub(crate) workers: Option<NonZeroUsize>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
