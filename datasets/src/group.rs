@@ -44,6 +44,19 @@ impl EncodedGroup {
         (row < self.rows()).then(|| EncodedRow { group: self.clone(), row })
     }
 
+    /// A copy that holds the images of some rows alone, and the bytes of those; its other rows are empty images.
+    pub(crate) fn copy_of(&self, rows: &[u32]) -> (EncodedGroup, u64) {
+        let mut views = vec![0; self.images.len()];
+        for &row in rows {
+            views[row as usize] = self.images.views()[row as usize];
+        }
+        let sparse = BinaryViewArray::new(views.into(), self.images.data_buffers().to_vec(), None);
+        let images = sparse.gc();
+        let bytes = images.data_buffers().iter().map(|buffer| buffer.len() as u64).sum();
+        let (paths, labels, segments) = (self.paths.clone(), self.labels.clone(), self.segments.clone());
+        (EncodedGroup { first_sample_id: self.first_sample_id, images, paths, labels, segments }, bytes)
+    }
+
     /// Decodes the columns of a row group whose bytes were fetched and verified.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! Images in another form, on behalf of conversion: shrunk and encoded anew, or given restart markers.
 //!
-//! Shrinking is antialiased bicubic, as in training. A JPEG more than twice as large as it shall become is decoded at the
-//! smallest DCT scale that leaves twice the pixels wanted in each direction, as Pillow's `thumbnail` does.
+//! Shrinking is antialiased bicubic, as in training in exact mode.
 
 mod segments;
 #[cfg(test)]
@@ -75,24 +74,17 @@ impl Transcoder {
         let header = self.decoder.header(bytes, true)?;
         let whole = PixelBox::whole(header.size);
         let size = shrunk(header.size, max_side_px);
-        let double = Size { width: size.width.saturating_mul(2), height: size.height.saturating_mul(2) };
-        let decoded = self.decoder.region(bytes, &header, whole, double, DecodeMode::Fast)?;
-        let upright_size = header.orientation.turn(size);
-        let mut pixels = decoded.pixels;
-        if size != header.size {
-            self.resized.resize(size.rgb_bytes(), 0);
-            let view = View { source: whole.into(), bounds: whole, flip: false };
-            self.resizer.resize(&decoded, &view, size, &mut self.resized);
-            pixels = &self.resized;
-        }
+        let decoded = self.decoder.region(bytes, &header, whole, None)?;
+        let view = View { source: whole.into(), bounds: whole, flip: false };
+        self.upright.resize(size.rgb_bytes(), 0);
         if header.orientation.is_upright() {
-            self.upright.clear();
-            self.upright.extend_from_slice(pixels);
+            self.resizer.resize(&decoded, &view, size, DecodeMode::Exact, &mut self.upright);
         } else {
-            self.upright.resize(size.rgb_bytes(), 0);
-            header.orientation.apply(pixels, size, &mut self.upright);
+            self.resized.resize(size.rgb_bytes(), 0);
+            self.resizer.resize(&decoded, &view, size, DecodeMode::Exact, &mut self.resized);
+            header.orientation.apply(&self.resized, size, &mut self.upright);
         }
-        Ok(upright_size)
+        Ok(header.orientation.turn(size))
     }
 }
 
