@@ -138,6 +138,9 @@ fn describe_part(destination: &Path, part: Part, report: &ConvertReport) -> Stri
     if report.unchanged {
         text += "nothing to do: it was finished before, with the same options and images\n";
     }
+    if report.shards == 0 {
+        text += "it has nothing to do, because there are fewer shards than parts: `--shard-mib` makes them smaller\n";
+    }
     if report.bad > 0 {
         text += &format!("left out: {}\n", count(report.bad, "bad image"));
     }
