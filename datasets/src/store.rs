@@ -11,6 +11,8 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 
 use crate::error::DatasetError;
+use crate::faults::{Faults, Injector};
+use crate::local::LocalFiles;
 
 /// A read that fails for a reason that may pass is tried so often.
 const ATTEMPTS: u32 = 4;
@@ -21,7 +23,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// Ranges of local files are read past the object store, into memory that is used again.
+    local: LocalFiles,
     location: String,
+    faults: Option<Injector>,
 }
 
 /// What was read, and how many attempts failed before.
@@ -49,7 +54,14 @@ impl Store {
             Err(error) => return Err(error.into()),
         }
         let objects = LocalFileSystem::new_with_prefix(folder).map_err(|error| refuse(&error.to_string()))?;
-        Ok(Store { objects: Arc::new(objects), location: path.trim_end_matches('/').to_owned() })
+        let local = LocalFiles::new(folder.to_owned());
+        let location = path.trim_end_matches('/').to_owned();
+        Ok(Store { objects: Arc::new(objects), local, location, faults: None })
+    }
+
+    /// The same store, whose reads meet faults.
+    pub(crate) fn with_faults(self, faults: Faults) -> Store {
+        Store { faults: Some(Injector::new(faults)), ..self }
     }
 
     /// Where the data set lies.
@@ -125,6 +137,12 @@ impl Store {
 
     /// Nothing when the answer would be longer than it may be, which is known before any memory is taken for it.
     async fn read_once(&self, path: &Path, range: Option<GetRange>, length_max: u64) -> Result<Option<Bytes>, Error> {
+        if let Some(faults) = &self.faults {
+            faults.strike().await?;
+        }
+        if let Some(GetRange::Bounded(range)) = range {
+            return self.local.read(path.as_ref(), range).await.map(Some);
+        }
         let options = GetOptions { range, ..GetOptions::default() };
         let answer = self.objects.get_opts(path, options).await?;
         if answer.range.end - answer.range.start > length_max {

@@ -7,6 +7,7 @@ pub(crate) mod export;
 pub(crate) mod features;
 pub(crate) mod inspect;
 pub(crate) mod knn;
+pub(crate) mod merge;
 pub(crate) mod pretrain;
 pub(crate) mod probe;
 pub(crate) mod reconstruct;
