@@ -44,6 +44,9 @@ pub(crate) struct BenchArgs {
     /// How exactly JPEGs are decoded
     #[arg(long, value_enum, default_value_t = Decode::Exact)]
     pub(crate) decode: Decode,
+    /// Crops, flips and masks that are made of an image that is decoded once
+    #[arg(long, value_name = "ROWS", default_value = "1")]
+    pub(crate) repeats: NonZeroUsize,
     /// Row groups that are mixed with each other
     #[arg(long, value_name = "ROW GROUPS", default_value = "4")]
     pub(crate) shuffle_window: NonZeroUsize,

@@ -74,6 +74,7 @@ fn pipeline(arguments: &BenchArgs) -> anyhow::Result<PipelineConfig> {
             Decode::Exact => DecodeMode::Exact,
             Decode::Fast => DecodeMode::Fast,
         },
+        repeats: arguments.repeats,
         read_ahead_bytes: NonZeroUsize::new(read_ahead_bytes).context("the read-ahead is at least a MiB")?,
         ..PipelineConfig::for_grid(grid)
     })
@@ -105,6 +106,7 @@ fn report(arguments: &BenchArgs, config: &PipelineConfig, one: &Measurement, mea
             image_px: arguments.image_px,
             patch_px: arguments.patch_px,
             decode: config.decode,
+            repeats: config.repeats.get(),
             shuffle_window: arguments.shuffle_window.get(),
             read_ahead_mib: arguments.read_ahead_mib.get(),
             rank: arguments.rank,
