@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod conversion;
 mod crate_graph;
 mod help;
 mod main_job;

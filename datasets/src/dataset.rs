@@ -9,7 +9,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::spawn_blocking;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::error::DatasetError;
+use crate::error::{DatasetError, Instead};
 use crate::faults::Faults;
 use crate::group::{EncodedGroup, FetchedRanges, Footer};
 use crate::guard::guarded;
@@ -67,7 +67,19 @@ impl Dataset {
             .build()?;
         let bytes = match runtime.block_on(store.read_all(MANIFEST_FILE, MANIFEST_BYTES_MAX)) {
             Err(DatasetError::ShardMissing { .. }) => {
-                return Err(DatasetError::ManifestMissing { location: store.location().to_owned() });
+                // A manifest that cannot be read is one that is there.
+                let has = |file: &str| {
+                    let read = runtime.block_on(store.read_all(file, MANIFEST_BYTES_MAX));
+                    !matches!(read, Err(DatasetError::ShardMissing { .. }))
+                };
+                let instead = if has("train/manifest.parquet") {
+                    Instead::Splits
+                } else if has("units/conversion.json") {
+                    Instead::Part
+                } else {
+                    Instead::Nothing
+                };
+                return Err(DatasetError::ManifestMissing { location: store.location().to_owned(), instead });
             }
             fetched => fetched?.bytes,
         };

@@ -2,7 +2,7 @@
 //!
 //! # Parts
 //!
-//! Writing: [`convert`] lists a [`source`], reads its files on several threads and writes shards in the layout of
+//! Writing: [`convert`] takes images from one of the [`sources`], reads them on several threads and writes shards in the layout of
 //! [`schema`], with a [`manifest`] beside them that says where every row group lies and what its checksum is.
 //!
 //! Reading: a [`Dataset`] needs the manifest, range reads and the footers of the shards it touches, never a directory
@@ -25,7 +25,7 @@ pub mod plan;
 pub mod random;
 pub mod rows;
 pub mod schema;
-pub mod source;
+pub mod sources;
 
 mod fetch;
 mod guard;
@@ -38,10 +38,11 @@ mod testing;
 pub use convert::{ConvertOptions, ConvertReport, convert};
 pub use dataset::Dataset;
 pub use error::DatasetError;
-pub use examine::{ImageExaminer, PixelSums};
+pub use examine::{ImageExaminer, PixelSums, Transcoded};
 pub use faults::Faults;
 pub use fetch::{FetchSnapshot, FetchStats};
 pub use group::{EncodedGroup, EncodedRow};
 pub use manifest::{Manifest, PixelStats, RowGroupEntry};
 pub use plan::{Cursor, EpochPlan, LastBatch, Schedule, Share, Shuffle};
 pub use rows::{PlannedRow, Replacer, RowStream, Stopper};
+pub use sources::{ImageSource, ReadFailure};

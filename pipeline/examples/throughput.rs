@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Instant;
 
-use patchstream_datasets::{ConvertOptions, Cursor, Dataset, LastBatch, Schedule, Share, Shuffle, convert};
+use patchstream_datasets::{ConvertOptions, Cursor, Dataset, LastBatch, Schedule, Share, Shuffle, convert, sources};
 use patchstream_pipeline::{DecodeMode, Examiner, PatchGrid, PatchStream, PipelineConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,9 +16,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let decode = if argument(2) == Some("fast") { DecodeMode::Fast } else { DecodeMode::Exact };
     let epochs: u64 = argument(3).unwrap_or("100").parse()?;
 
+    let source = sources::open(folder)?;
     let directory = tempfile::tempdir()?;
     let shards = directory.path().join("shards");
-    convert(folder.as_ref(), &shards, &ConvertOptions::default(), &Examiner::default(), &|_| ())?;
+    convert(source.as_ref(), &shards, &ConvertOptions::default(), &Examiner::default(), &|_| ())?;
     let dataset = Arc::new(Dataset::open(&shards.to_string_lossy())?);
 
     let schedule = Schedule {

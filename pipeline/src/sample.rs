@@ -61,7 +61,8 @@ impl SampleMaker {
         self.config.repeats.get()
     }
 
-    /// Writes patches and indices of the image `bytes` into rows from `first` on, as many as there are repeats.
+    /// Writes patches and indices of the image `bytes` into rows from `first` on, as many as there are repeats. `segments`
+    /// may tell where a JPEG's restart segments begin.
     ///
     /// `key` is that of the first one. Each of them shows what it would show if the image were decoded for it alone.
     ///
@@ -70,6 +71,7 @@ impl SampleMaker {
     pub(crate) fn make(
         &mut self,
         bytes: &[u8],
+        segments: Option<&[u32]>,
         key: SampleKey,
         rows: &mut Rows,
         first: usize,
@@ -90,18 +92,16 @@ impl SampleMaker {
         let size: Size = orientation.turn(grid.size());
         let needed = views.iter().map(|view| needed_pixels(view, size));
         let wanted = needed.reduce(PixelBox::union).expect("an image has at least one row");
-        // What is large enough for all crops together may be too small for one of them, so several are not scaled.
-        let mode = if views.len() > 1 { DecodeMode::Exact } else { *decode };
-        let decoded = decoder.region(bytes, &header, wanted, size, mode)?;
+        let decoded = decoder.region(bytes, &header, wanted, segments)?;
         stats.encoded_bytes.add(bytes.len() as u64);
-        stats.decoded_px.add(decoded.pixels.len() as u64 / 3);
+        stats.decoded_px.add(Size { width: decoded.region.width, height: decoded.region.height }.pixels());
         drop(span);
         stopwatch.lap(Stage::Decode);
 
         for (repeat, view) in views.iter().enumerate() {
             let slot = rows.slot(first + repeat);
             let span = tracing::trace_span!("resize").entered();
-            resizer.resize(&decoded, view, size, resized);
+            resizer.resize(&decoded, view, size, *decode, resized);
             let mut pixels = &*resized;
             if !orientation.is_upright() {
                 orientation.apply(resized, size, upright);

@@ -7,6 +7,7 @@ use std::sync::{Arc, Barrier, LazyLock, mpsc};
 use std::time::Duration;
 
 use image::{ImageFormat, Rgb, RgbImage};
+use patchstream_datasets::sources::FolderSource;
 use patchstream_datasets::{
     ConvertOptions, Cursor, Dataset, Faults, LastBatch, Schedule, Share, Shuffle, convert, random::RandomStream,
 };
@@ -49,7 +50,14 @@ impl Shards {
             fs_err::write(photos.join(format!("{number:03}.png")), png).unwrap();
         }
         let options = ConvertOptions { row_group_bytes: NonZeroU64::new(1500).unwrap(), ..ConvertOptions::default() };
-        convert(&photos, &folder.path().join("shards"), &options, &Examiner::default(), &|_| ()).unwrap();
+        convert(
+            &FolderSource::open(&photos).unwrap(),
+            &folder.path().join("shards"),
+            &options,
+            &Examiner::default(),
+            &|_| (),
+        )
+        .unwrap();
         Self { folder, rows: images }
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use patchstream_datasets::convert::{Check, ConvertOptions, convert};
+use patchstream_datasets::sources::FolderSource;
 use patchstream_datasets::{Cursor, Dataset, LastBatch, Schedule, Share, Shuffle};
 use patchstream_pipeline::{
     BadSamples, Budget, DecodeMode, EvaluateTransform, Examiner, MaskKind, Masking, PatchBatch, PatchGrid, PatchStream,
@@ -17,7 +18,8 @@ fn shards(photos: &Path, directory: &Path) -> Arc<Dataset> {
         check: Check::Header,
         ..ConvertOptions::default()
     };
-    convert(photos, directory, &options, &Examiner::default(), &|_| ()).unwrap();
+    let source = FolderSource::open(photos).unwrap();
+    convert(&source, directory, &options, &Examiner::default(), &|_| ()).unwrap();
     Arc::new(Dataset::open(directory.to_str().unwrap()).unwrap())
 }
 

@@ -7,6 +7,7 @@ mod bench;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use patchstream_datasets::convert::{Part, Split};
 
 pub(crate) use self::bench::{BenchArgs, Decode};
 
@@ -46,6 +47,8 @@ pub(crate) struct OutputArgs {
 pub(crate) enum Command {
     /// Convert a folder of images to Parquet shards with a manifest
     Convert(ConvertArgs),
+    /// Make one data set of the parts that several machines have converted
+    Merge(MergeArgs),
     /// Show what is in a data set, and check it
     Inspect(InspectArgs),
     /// Pre-train a masked autoencoder
@@ -60,12 +63,17 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:
   patchstream convert photos/ shards/
   patchstream convert photos/ shards/ --check decode --on-bad fail
-  patchstream convert photos/ shards/ --order sorted --row-group-mib 4 --json
+  patchstream convert photos/ shards/ --encode jpeg --max-side 500 --tile-index
+  patchstream convert photos/ shards/ --split val=0.05 --dedupe
+  patchstream convert photos/ shards/ --resume
+
+With `--split val=...` the data sets are shards/train and shards/val.
 
 Images in sub-folders get the first folder's name as their class; images beside each other have no label.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct ConvertArgs {
     /// Folder of images
-    pub(crate) source: PathBuf,
+    pub(crate) source: String,
     /// Folder to write; it must not exist
     pub(crate) destination: PathBuf,
 
@@ -78,6 +86,22 @@ pub(crate) struct ConvertArgs {
     /// Convert this many images at most
     #[arg(long, value_name = "IMAGES")]
     pub(crate) limit: Option<std::num::NonZeroU64>,
+    /// How images are stored
+    #[arg(long, value_enum, default_value_t = Encoding::Keep)]
+    pub(crate) encode: Encoding,
+    /// Shrink images so that no side is longer than this (with `--encode jpeg` or `raw`; `raw` needs it)
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) max_side: Option<std::num::NonZeroU32>,
+    /// Quality of JPEG, 1 to 100 (with `--encode jpeg`); 90 unless given
+    #[arg(long, value_name = "QUALITY")]
+    pub(crate) quality: Option<std::num::NonZeroU8>,
+    /// Compress raw pixels with this level of zstd, 1 to 22 (with `--encode raw`)
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) zstd: Option<i32>,
+    /// Give JPEGs a restart marker every so many MCUs (8 unless given), without any loss, and store where each segment
+    /// begins, so that a crop is decoded without the rest
+    #[arg(long, value_name = "MCUS", num_args = 0..=1, require_equals = true, default_missing_value = "8")]
+    pub(crate) tile_index: Option<std::num::NonZeroU16>,
     /// Look at each image's header, or decode it whole
     #[arg(long, value_enum, default_value_t = CheckDepth::Header)]
     pub(crate) check: CheckDepth,
@@ -87,6 +111,19 @@ pub(crate) struct ConvertArgs {
     /// Stop when more images than this are bad
     #[arg(long, value_name = "IMAGES")]
     pub(crate) max_bad: Option<u64>,
+    /// Put this share of the images into a data set of its own, chosen by content, so that equal images stay together;
+    /// may be repeated, and `train` gets the rest
+    #[arg(long, value_name = "NAME=SHARE")]
+    pub(crate) split: Vec<Split>,
+    /// Of images with the same bytes, keep the first
+    #[arg(long)]
+    pub(crate) dedupe: bool,
+    /// Leave out images with a side shorter than this
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) filter_min_side: Option<std::num::NonZeroU32>,
+    /// Convert only the I-th of N parts, for one of N machines; `merge` makes one data set of them
+    #[arg(long, value_name = "I/N")]
+    pub(crate) part: Option<Part>,
     /// Measure pixel mean and deviation on this many images, drawn by the seed; 0 measures nothing
     #[arg(long, value_name = "IMAGES", default_value_t = 0)]
     pub(crate) pixel_stats: u64,
@@ -102,6 +139,29 @@ pub(crate) struct ConvertArgs {
     /// Replace a data set that is already there
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Go on with a conversion that was interrupted
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  patchstream convert photos/ part1/ --part 1/2      # on one machine
+  patchstream convert photos/ part2/ --part 2/2      # on another one
+  patchstream merge part1/ part2/ --out shards/")]
+pub(crate) struct MergeArgs {
+    /// Folders that `convert --part` has written, all of them, in any order
+    #[arg(required = true, value_name = "PART")]
+    pub(crate) parts: Vec<PathBuf>,
+    /// Folder to write; it must not exist
+    #[arg(long, value_name = "DESTINATION")]
+    pub(crate) out: PathBuf,
+    /// Replace a data set that is already there
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -113,6 +173,16 @@ pub(crate) enum RowOrder {
     Shuffled,
     /// Sorted by path
     Sorted,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Encoding {
+    /// As they come, byte for byte
+    Keep,
+    /// As JPEG, upright
+    Jpeg,
+    /// As uncompressed RGB (binary PPM), upright: large, and fastest to read
+    Raw,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -139,6 +209,15 @@ pub(crate) enum OnBad {
 pub(crate) struct InspectArgs {
     /// Data set to look at
     pub(crate) data: String,
+    /// Draw a sheet of 48 samples with their labels
+    #[arg(long, value_name = "PNG")]
+    pub(crate) contact_sheet: Option<PathBuf>,
+    /// Measure pixel mean and deviation on this many images
+    #[arg(long, value_name = "IMAGES")]
+    pub(crate) pixel_stats: Option<std::num::NonZeroU64>,
+    /// Decides which images are drawn and measured
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
     /// Check every checksum and decode every image; exit with 1 if anything is damaged
     #[arg(long)]
     pub(crate) verify: bool,

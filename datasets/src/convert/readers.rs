@@ -7,7 +7,7 @@ use std::thread;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::look::{Looked, OpenFile};
+use super::look::Looked;
 use super::turnstile::Turnstile;
 use crate::error::DatasetError;
 
@@ -18,15 +18,15 @@ const AHEAD_IMAGES: u64 = 4096;
 
 type Message = (u64, Result<Looked, DatasetError>);
 
-/// Opens and looks at the files 0..`count` on `workers` threads, and calls `take` for each in order on this thread.
+/// Reads and looks at the images 0..`count` on `workers` threads, and calls `take` for each in order on this thread.
 ///
 /// Memory: `AHEAD_BYTES`, or one image if that is larger. The first error in order ends it all; the threads are joined
 /// before this returns.
 pub(super) fn read_in_order(
     count: u64,
     workers: NonZeroUsize,
-    open: impl Fn(u64) -> Result<OpenFile, DatasetError> + Sync,
-    look: impl Fn(u64, OpenFile) -> Result<Looked, DatasetError> + Sync,
+    bytes_in_flight: impl Fn(u64) -> u64 + Sync,
+    look: impl Fn(u64) -> Result<Looked, DatasetError> + Sync,
     take: impl FnMut(u64, Looked) -> Result<(), DatasetError>,
 ) -> Result<(), DatasetError> {
     let turnstile = Turnstile::new(AHEAD_IMAGES, AHEAD_BYTES);
@@ -38,10 +38,11 @@ pub(super) fn read_in_order(
         // However this closure is left, the workers shall not wait for a taker that is gone.
         let _closes = CloseOnDrop(&turnstile);
         for worker in 0..workers {
-            let (sender, turnstile, next_ticket, open, look) = (sender.clone(), &turnstile, &next_ticket, &open, &look);
+            let (sender, turnstile, next_ticket) = (sender.clone(), &turnstile, &next_ticket);
+            let (bytes_in_flight, look) = (&bytes_in_flight, &look);
             let work = move || {
                 while let Some(ticket) = take_ticket(next_ticket, count) {
-                    if !serve(ticket, turnstile, &sender, open, look) {
+                    if !serve(ticket, turnstile, &sender, bytes_in_flight, look) {
                         break;
                     }
                 }
@@ -49,7 +50,7 @@ pub(super) fn read_in_order(
             thread::Builder::new().name(format!("patchstream-read-{worker}")).spawn_scoped(scope, work)?;
         }
         drop(sender);
-        take_in_order(count, &receiver, &turnstile, take)
+        take_in_order(count, &receiver, &turnstile, &bytes_in_flight, take)
     })
 }
 
@@ -63,23 +64,17 @@ fn serve(
     ticket: u64,
     turnstile: &Turnstile,
     sender: &Sender<Message>,
-    open: &impl Fn(u64) -> Result<OpenFile, DatasetError>,
-    look: &impl Fn(u64, OpenFile) -> Result<Looked, DatasetError>,
+    bytes_in_flight: &impl Fn(u64) -> u64,
+    look: &impl Fn(u64) -> Result<Looked, DatasetError>,
 ) -> bool {
-    // Opening comes before admission, because only the open file tells how much there is to read.
-    let opened = open(ticket);
-    let bytes = opened.as_ref().map_or(0, OpenFile::bytes_to_read);
-    if !turnstile.admit(ticket, bytes) {
-        return false;
-    }
-    let looked = opened.and_then(|file| look(ticket, file));
-    sender.send((ticket, looked)).is_ok()
+    turnstile.admit(ticket, bytes_in_flight(ticket)) && sender.send((ticket, look(ticket))).is_ok()
 }
 
 fn take_in_order(
     count: u64,
     receiver: &Receiver<Message>,
     turnstile: &Turnstile,
+    bytes_in_flight: impl Fn(u64) -> u64,
     mut take: impl FnMut(u64, Looked) -> Result<(), DatasetError>,
 ) -> Result<(), DatasetError> {
     let mut early = BTreeMap::new();
@@ -91,11 +86,9 @@ fn take_in_order(
             let (arrived, looked) = receiver.recv().map_err(|_| DatasetError::Internal { what: "a reader" })?;
             early.insert(arrived, looked);
         };
-        let looked: Looked = looked?;
-        let bytes = looked.bytes_read();
-        take(ticket, looked)?;
+        take(ticket, looked?)?;
         // Only now, so that no further large image arrives while the taker writes out the row group before this one.
-        turnstile.release(bytes);
+        turnstile.release(bytes_in_flight(ticket));
     }
     Ok(())
 }

@@ -40,6 +40,10 @@ impl EncodedImage for TestImage {
         &self.bytes
     }
 
+    fn segments(&self) -> Option<&[u32]> {
+        None
+    }
+
     fn path(&self) -> &'static str {
         "made/up.jpg"
     }

@@ -1,4 +1,4 @@
-//! Where images come from: for now, a folder.
+//! Folders of image files.
 //!
 //! Images are listed in the order of their paths, component by component. The class of an image is the first folder of
 //! its path below the root: `cats/indoor/tom.jpg` is of class `cats`. Images that lie in the root itself have no class.
@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::vec;
 
+use super::{ImageSource, ReadFailure, SourceFormat};
 use crate::error::DatasetError;
 use crate::header::ImageFormat;
 
@@ -23,9 +24,10 @@ const IMAGE_EXTENSIONS: [&str; 20] = [
     "ppm", "qoi", "tif", "tiff", "webp",
 ];
 
-/// The images of a folder, about 60 bytes and its name each.
+/// The images of a folder, about 70 bytes and its name each.
 #[derive(Debug)]
-pub struct Listing {
+pub struct FolderSource {
+    location: String,
     root: PathBuf,
     folders: Vec<Folder>,
     files: Vec<File>,
@@ -43,6 +45,7 @@ struct Folder {
 #[derive(Debug)]
 struct File {
     folder: u32,
+    bytes: u64,
     name: Box<OsStr>,
 }
 
@@ -56,18 +59,19 @@ struct Frame {
 
 struct Entry {
     name: OsString,
+    bytes: u64,
     is_folder: bool,
     is_link: bool,
 }
 
-impl Listing {
+impl FolderSource {
     /// Lists the images in the folder `root` and all folders below it.
     ///
     /// # Errors
     ///
     /// If the root is missing, no folder or empty, if a folder or link cannot be read, and if a symbolic link leads back
     /// to a folder that contains it. A folder without images is no error here.
-    pub fn of_folder(root: &Path) -> Result<Listing, DatasetError> {
+    pub fn open(root: &Path) -> Result<FolderSource, DatasetError> {
         match fs_err::metadata(root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(DatasetError::SourceMissing { path: root.to_owned() });
@@ -78,7 +82,8 @@ impl Listing {
             }
             Ok(_) => {}
         }
-        let mut listing = Listing {
+        let mut listing = FolderSource {
+            location: root.to_string_lossy().into_owned(),
             root: root.to_owned(),
             folders: Vec::new(),
             files: Vec::new(),
@@ -92,49 +97,11 @@ impl Listing {
         Ok(listing)
     }
 
-    /// How many files are taken for images.
-    pub fn len(&self) -> usize {
-        self.files.len()
-    }
-
-    /// Whether no file is taken for an image.
-    pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
-    /// The names of the classes, in the order of the labels.
-    pub fn class_names(&self) -> &[String] {
-        &self.class_names
-    }
-
-    /// How many files are no images, by name and by content.
-    pub fn skipped(&self) -> u64 {
-        self.skipped
-    }
-
-    /// Where an image lies.
-    pub fn path(&self, image: usize) -> PathBuf {
-        let File { folder, name } = &self.files[image];
+    fn file_path(&self, image: usize) -> PathBuf {
+        let File { folder, name, .. } = &self.files[image];
         let mut path = self.root.join(&self.folders[*folder as usize].path);
         path.push(&**name);
         path
-    }
-
-    /// The path of an image below the root, with `/` between its components; what is not Unicode is replaced.
-    pub fn relative_path(&self, image: usize) -> String {
-        let File { folder, name } = &self.files[image];
-        let mut path = String::new();
-        for component in &self.folders[*folder as usize].path {
-            path.push_str(&component.to_string_lossy());
-            path.push('/');
-        }
-        path.push_str(&name.to_string_lossy());
-        path
-    }
-
-    /// The class of an image.
-    pub fn label(&self, image: usize) -> Option<i64> {
-        self.folders[self.files[image].folder as usize].class.map(i64::from)
     }
 
     /// Depth first with a stack of its own, so that no depth of folders can exhaust the thread's.
@@ -150,7 +117,7 @@ impl Listing {
             let relative = self.folders[folder as usize].path.join(&entry.name);
             if !entry.is_folder {
                 if self.is_image(&relative)? {
-                    self.add(folder, entry.name);
+                    self.add(folder, entry);
                 } else {
                     self.skipped += 1;
                 }
@@ -179,11 +146,11 @@ impl Listing {
                 self.skipped += 1;
                 continue;
             }
-            let kind = entry.file_type()?;
-            let is_link = kind.is_symlink();
-            let kind = if is_link { fs_err::metadata(entry.path())?.file_type() } else { kind };
-            if kind.is_dir() || kind.is_file() {
-                entries.push(Entry { name, is_folder: kind.is_dir(), is_link });
+            let metadata = entry.metadata()?;
+            let is_link = metadata.is_symlink();
+            let metadata = if is_link { fs_err::metadata(entry.path())? } else { metadata };
+            if metadata.is_dir() || metadata.is_file() {
+                entries.push(Entry { name, bytes: metadata.len(), is_folder: metadata.is_dir(), is_link });
             } else {
                 // Sockets, pipes and devices would block whoever reads them.
                 self.skipped += 1;
@@ -194,7 +161,7 @@ impl Listing {
         Ok(Frame { folder: self.folders.len() as u32 - 1, real, entries: entries.into_iter() })
     }
 
-    fn add(&mut self, folder: u32, name: OsString) {
+    fn add(&mut self, folder: u32, entry: Entry) {
         let Folder { path, class } = &mut self.folders[folder as usize];
         if let (None, Some(first)) = (&class, path.iter().next()) {
             // The walk is sorted and depth first, so a class is either the last one or new.
@@ -204,7 +171,7 @@ impl Listing {
             }
             *class = Some(self.class_names.len() as u32 - 1);
         }
-        self.files.push(File { folder, name: name.into_boxed_os_str() });
+        self.files.push(File { folder, bytes: entry.bytes, name: entry.name.into_boxed_os_str() });
     }
 
     fn is_image(&self, relative: &Path) -> Result<bool, DatasetError> {
@@ -220,6 +187,64 @@ impl Listing {
             Some(_) => true,
             None => false,
         })
+    }
+}
+
+impl ImageSource for FolderSource {
+    fn format(&self) -> SourceFormat {
+        SourceFormat::Folder
+    }
+
+    fn location(&self) -> &str {
+        &self.location
+    }
+
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    fn class_names(&self) -> &[String] {
+        &self.class_names
+    }
+
+    fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    fn path(&self, image: usize) -> String {
+        let File { folder, name, .. } = &self.files[image];
+        let mut path = String::new();
+        for component in &self.folders[*folder as usize].path {
+            path.push_str(&component.to_string_lossy());
+            path.push('/');
+        }
+        path.push_str(&name.to_string_lossy());
+        path
+    }
+
+    fn label(&self, image: usize) -> Option<i64> {
+        self.folders[self.files[image].folder as usize].class.map(i64::from)
+    }
+
+    fn bytes(&self, image: usize) -> u64 {
+        self.files[image].bytes
+    }
+
+    fn read(&self, image: usize, into: &mut Vec<u8>) -> Result<(), ReadFailure> {
+        let path = self.file_path(image);
+        let (before, expected) = (into.len(), self.files[image].bytes);
+        // One byte more than expected tells a file that has grown.
+        let read = fs_err::File::open(&path).and_then(|file| file.take(expected + 1).read_to_end(into));
+        let got = match read {
+            Ok(got) if got as u64 == expected => return Ok(()),
+            Ok(got) => got as u64,
+            Err(error) => {
+                into.truncate(before);
+                return Err(error.into());
+            }
+        };
+        into.truncate(before);
+        Err(DatasetError::SourceChanged { path, expected, got }.into())
     }
 }
 
@@ -240,8 +265,8 @@ mod tests {
     }
 
     fn listed(root: &Path) -> Vec<(String, Option<i64>)> {
-        let listing = Listing::of_folder(root).unwrap();
-        (0..listing.len()).map(|image| (listing.relative_path(image), listing.label(image))).collect()
+        let listing = FolderSource::open(root).unwrap();
+        (0..listing.len()).map(|image| (listing.path(image), listing.label(image))).collect()
     }
 
     #[test]
@@ -258,10 +283,10 @@ mod tests {
         ]);
         let expected = [("a/9.png", Some(0)), ("b/1.JPG", Some(1)), ("b/x/2.jpg", Some(1)), ("top.gif", None)];
         assert_eq!(listed(root.path()), expected.map(|(path, label)| (path.to_owned(), label)));
-        let listing = Listing::of_folder(root.path()).unwrap();
+        let listing = FolderSource::open(root.path()).unwrap();
         assert_eq!(listing.class_names(), ["a", "b"]);
         assert_eq!(listing.skipped(), 4);
-        assert_eq!(listing.path(2), root.path().join("b/x/2.jpg"));
+        assert_eq!(listing.full_path(2), format!("{}/b/x/2.jpg", root.path().display()));
     }
 
     #[test]
@@ -278,7 +303,7 @@ mod tests {
     fn missing_empty_and_looping_sources_are_errors() {
         let root = folder(&[]);
         let check = |path: &Path, message: &str| {
-            let error = Listing::of_folder(path).unwrap_err();
+            let error = FolderSource::open(path).unwrap_err();
             assert!(error.to_string().contains(message), "{error}");
         };
         check(root.path(), "is empty");
@@ -289,6 +314,23 @@ mod tests {
         assert_eq!(listed(looping.path()).len(), 3, "a link to a sibling is followed");
         symlink("../a", looping.path().join("b/to_a")).unwrap();
         check(looping.path(), "leads back to");
+    }
+
+    #[test]
+    fn files_that_change_after_listing_are_errors() {
+        let root = folder(&[("1.jpg", b"12345"), ("2.jpg", b"")]);
+        let listing = FolderSource::open(root.path()).unwrap();
+        assert_eq!((listing.bytes(0), listing.bytes(1)), (5, 0));
+        let mut read = b"before".to_vec();
+        listing.read(0, &mut read).unwrap();
+        listing.read(1, &mut read).unwrap();
+        assert_eq!(read, b"before12345");
+        for changed in [&b"1234"[..], b"123456"] {
+            fs_err::write(root.path().join("1.jpg"), changed).unwrap();
+            let Err(ReadFailure::Failed(error)) = listing.read(0, &mut read) else { panic!("a changed file was read") };
+            assert!(error.to_string().contains("1.jpg` changed") && error.hint().is_some(), "{error}");
+            assert_eq!(read, b"before12345");
+        }
     }
 
     #[test]
