@@ -27,6 +27,7 @@ pub mod rows;
 pub mod schema;
 pub mod sources;
 
+mod direct;
 mod fetch;
 mod guard;
 mod header;

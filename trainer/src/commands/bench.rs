@@ -16,7 +16,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use patchstream_datasets::{Cursor, Dataset, LastBatch, Schedule, Share, Shuffle};
+use patchstream_datasets::error::Instead;
+use patchstream_datasets::sources::FolderSource;
+use patchstream_datasets::{Cursor, Dataset, DatasetError, Faults, LastBatch, Schedule, Share, Shuffle};
 use patchstream_pipeline::{DecodeMode, PatchGrid, PipelineConfig};
 
 use self::compare::PeerResult;
@@ -26,10 +28,7 @@ use super::{print, print_json, threads};
 use crate::cli::{BenchArgs, Decode};
 
 pub(crate) fn run(arguments: &BenchArgs) -> anyhow::Result<()> {
-    let dataset = Arc::new(match &arguments.faults {
-        Some(faults) => Dataset::open_with_faults(&arguments.data, faults.clone())?,
-        None => Dataset::open(&arguments.data)?,
-    });
+    let dataset = Arc::new(open(&arguments.data, arguments.faults.as_ref())?);
     let config = pipeline(arguments)?;
     let schedule = schedule(arguments);
     let one = measure::run(&dataset, &schedule, &config, Length::Moment)?;
@@ -51,6 +50,21 @@ pub(crate) fn run(arguments: &BenchArgs) -> anyhow::Result<()> {
         fs_err::write(path, page::page(&report)).context("writing the report")?;
     }
     if arguments.json { print_json(&report) } else { print(&table::table(&report)) }
+}
+
+/// Opens shards, or else a source of images as it is.
+fn open(data: &str, faults: Option<&Faults>) -> anyhow::Result<Dataset> {
+    let opened = match faults {
+        Some(faults) => Dataset::open_with_faults(data, faults.clone()),
+        None => Dataset::open(data),
+    };
+    match opened {
+        Err(DatasetError::ManifestMissing { instead: Instead::Nothing, .. }) => {
+            let source = FolderSource::open(std::path::Path::new(data))?;
+            Ok(Dataset::of_source(Box::new(source), faults.cloned())?)
+        }
+        opened => Ok(opened?),
+    }
 }
 
 fn schedule(arguments: &BenchArgs) -> Schedule {
