@@ -29,6 +29,7 @@ pub mod sources;
 mod fetch;
 mod guard;
 mod header;
+mod remote;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -41,5 +42,6 @@ pub use fetch::{FetchSnapshot, FetchStats};
 pub use group::{EncodedGroup, EncodedRow};
 pub use manifest::{Manifest, PixelStats, RowGroupEntry};
 pub use plan::{Cursor, EpochPlan, LastBatch, Schedule, Share, Shuffle};
+pub use remote::{RemoteDestination, is_remote};
 pub use rows::{PlannedRow, Replacer, RowStream};
 pub use sources::{ImageSource, ReadFailure};

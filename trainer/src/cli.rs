@@ -2,9 +2,13 @@
 
 #![expect(clippy::doc_markdown, rustdoc::bare_urls, reason = "what is documented here is printed as help")]
 
+mod source;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::source::SourceArgs;
 
 /// Pre-train masked autoencoders, fed by a pipeline that keeps the accelerator busy.
 #[derive(Debug, Parser)]
@@ -40,7 +44,7 @@ pub(crate) struct OutputArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Convert a folder of images to Parquet shards with a manifest
+    /// Convert images (folders, lists, tars, Parquet, MNIST, CIFAR) to Parquet shards with a manifest
     Convert(ConvertArgs),
     /// Show what is in a data set, and check it
     Inspect(InspectArgs),
@@ -55,15 +59,23 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   patchstream convert photos/ shards/
+  patchstream convert photos.csv shards/ --image-column file --label-column species
+  patchstream convert 'imagenet-train-{000..146}.tar' s3://bucket/imagenet
+  patchstream convert mnist/ shards/ --from-split train
   patchstream convert photos/ shards/ --check decode --on-bad fail
   patchstream convert photos/ shards/ --order sorted --row-group-mib 4 --json
 
-Images in sub-folders get the first folder's name as their class; images beside each other have no label.")]
+Images in sub-folders get the first folder's name as their class; images beside each other have no label.
+Credentials and endpoints of object stores are taken from the environment, as AWS_ACCESS_KEY_ID and
+AWS_ENDPOINT_URL.")]
 pub(crate) struct ConvertArgs {
-    /// Folder of images
+    /// Folder, file or files with images, here or at a URL (s3, gs, az, http, https)
     pub(crate) source: String,
-    /// Folder to write; it must not exist
+    /// Folder to write, here or at a URL (s3, gs, az); it must not exist
     pub(crate) destination: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) from: SourceArgs,
 
     /// Order of the rows
     #[arg(long, value_enum, default_value_t = RowOrder::Shuffled)]
