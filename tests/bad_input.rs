@@ -26,9 +26,12 @@ fn sources_that_are_no_image_data_set() {
 fn an_output_that_is_already_there() {
     let sandbox = Sandbox::with_shards();
     let before = contents(&sandbox.path("shards"));
-    check("destination_exists", &sandbox, &["convert", &photos(), "shards"]);
+    check("destination_differs", &sandbox, &["convert", &photos(), "shards", "--seed", "1"]);
+    let text = sandbox.succeed(&["convert", &photos(), "shards"]);
+    assert!(text.contains("nothing to do"), "{text}");
     assert!(before == contents(&sandbox.path("shards")));
     sandbox.write("letters/dear.txt", b"do not lose me");
+    check("destination_exists", &sandbox, &["convert", &photos(), "letters"]);
     check("destination_is_no_data_set", &sandbox, &["convert", &photos(), "letters", "--overwrite"]);
     assert!(sandbox.path("letters/dear.txt").exists());
     sandbox.succeed(&pretrain("run", &["--set", "train.steps=1"]));

@@ -16,6 +16,7 @@ fn check(name: &str, arguments: &[&str]) {
 fn help() {
     check("help", &["--help"]);
     check("help_convert", &["convert", "--help"]);
+    check("help_merge", &["merge", "--help"]);
     check("help_inspect", &["inspect", "--help"]);
     check("help_pretrain", &["pretrain", "--help"]);
     check("help_reconstruct", &["reconstruct", "--help"]);

@@ -1,6 +1,8 @@
 //! Whole-program tests: the binary is run as a person runs it, on real photographs.
 
 mod bad_input;
+mod bench;
+mod conversion;
 mod crate_graph;
 mod help;
 mod main_job;

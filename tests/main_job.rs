@@ -82,18 +82,6 @@ fn awkward_files_go_all_the_way() {
 }
 
 #[test]
-fn bench_reports_what_the_pipeline_costs() {
-    let sandbox = Sandbox::with_shards();
-    let report = sandbox.succeed_json(&["bench", "--data", "shards", "--workers", "2", "--epochs", "2", "--json"]);
-    assert!(report["images_per_s"].as_f64().expect("a rate") > 0.0);
-    assert!(report["cpu_us_per_image"].as_f64().expect("a cost") > 0.0);
-    assert_eq!(report["workers"], 2);
-    assert!(report["stages"].is_object() || report["stages"].is_array());
-    let table = sandbox.succeed(&["bench", "--data", "shards", "--workers", "1", "--epochs", "1"]);
-    assert!(table.contains("images/s") && table.contains("decode"), "{table}");
-}
-
-#[test]
 fn conversion_gives_the_same_bytes_for_any_number_of_workers() {
     let sandbox = Sandbox::new();
     for workers in ["1", "2", "5"] {

@@ -2,13 +2,15 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::spawn_blocking;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::error::DatasetError;
+use crate::error::{DatasetError, Instead};
+use crate::faults::Faults;
 use crate::group::{EncodedGroup, FetchedRanges, Footer};
 use crate::guard::guarded;
 use crate::manifest::{MANIFEST_FILE, Manifest, RowGroupEntry};
@@ -20,12 +22,15 @@ const MANIFEST_BYTES_MAX: u64 = 4 << 30;
 const FOOTER_BYTES_MAX: u64 = 64 << 20;
 /// So many footers stay in memory, some ten kilobytes each.
 const FOOTERS_MAX: usize = 4096;
+/// How long reads that nobody waits for any more may take to end.
+const READS_MAY_END: Duration = Duration::from_secs(1);
 /// Threads that read local files, verify and decode.
 const BLOCKING_THREADS: usize = 4;
 
 /// A data set that is open for reading; share it behind an [`Arc`].
 ///
-/// It has a small runtime of its own for fetching, whose threads are joined when it is dropped. Its blocking functions must
+/// It has a small runtime of its own for fetching, whose threads are joined when it is dropped, save those that a dead disk
+/// keeps. Its blocking functions must
 /// not be called from asynchronous code.
 #[derive(Debug)]
 pub struct Dataset {
@@ -41,7 +46,19 @@ impl Dataset {
     ///
     /// If there is no data set, or its manifest is damaged or of another version.
     pub fn open(location: &str) -> Result<Dataset, DatasetError> {
-        let store = Store::open(location)?;
+        Dataset::of_store(Store::open(location)?)
+    }
+
+    /// Opens a data set whose reads are made slow or fail, to see what the rest makes of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`open`](Dataset::open), and what the faults lead to.
+    pub fn open_with_faults(location: &str, faults: Faults) -> Result<Dataset, DatasetError> {
+        Dataset::of_store(Store::open(location)?.with_faults(faults))
+    }
+
+    fn of_store(store: Store) -> Result<Dataset, DatasetError> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(1)
             .max_blocking_threads(BLOCKING_THREADS)
@@ -50,7 +67,19 @@ impl Dataset {
             .build()?;
         let bytes = match runtime.block_on(store.read_all(MANIFEST_FILE, MANIFEST_BYTES_MAX)) {
             Err(DatasetError::ShardMissing { .. }) => {
-                return Err(DatasetError::ManifestMissing { location: location.to_owned() });
+                // A manifest that cannot be read is one that is there.
+                let has = |file: &str| {
+                    let read = runtime.block_on(store.read_all(file, MANIFEST_BYTES_MAX));
+                    !matches!(read, Err(DatasetError::ShardMissing { .. }))
+                };
+                let instead = if has("train/manifest.parquet") {
+                    Instead::Splits
+                } else if has("units/conversion.json") {
+                    Instead::Part
+                } else {
+                    Instead::Nothing
+                };
+                return Err(DatasetError::ManifestMissing { location: store.location().to_owned(), instead });
             }
             fetched => fetched?.bytes,
         };
@@ -94,10 +123,13 @@ impl Dataset {
 
 impl Drop for Dataset {
     fn drop(&mut self) {
-        let runtime = self.runtime.take();
-        // Joining threads is not allowed where other tasks would wait for it.
-        if let (Ok(_), Some(runtime)) = (Handle::try_current(), runtime) {
+        let Some(runtime) = self.runtime.take() else { return };
+        if Handle::try_current().is_ok() {
+            // Joining threads is not allowed where other tasks would wait for it.
             runtime.shutdown_background();
+        } else {
+            // A disk that never answers keeps its thread for ever; it must not keep the program.
+            runtime.shutdown_timeout(READS_MAY_END);
         }
     }
 }

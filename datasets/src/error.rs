@@ -107,6 +107,48 @@ pub enum DatasetError {
         /// The destination.
         path: PathBuf,
     },
+    /// The destination is taken by a data set that was made in another way.
+    #[error("`{}` comes from another conversion: {option} was {was}, now {is}", path.display())]
+    DestinationDiffers {
+        /// The destination.
+        path: PathBuf,
+        /// The first option that differs.
+        option: String,
+        /// Its value then.
+        was: String,
+        /// Its value now.
+        is: String,
+    },
+    /// A conversion to the destination was interrupted before.
+    #[error("a conversion to `{}` was interrupted before it was finished", path.display())]
+    DestinationUnfinished {
+        /// The destination.
+        path: PathBuf,
+    },
+    /// A conversion failed, but what it has finished is kept.
+    #[error("{source}")]
+    Unfinished {
+        /// Why it failed.
+        source: Box<DatasetError>,
+        /// Units of about a shard that are finished.
+        shards: u64,
+    },
+    /// Something that cannot be merged.
+    #[error("cannot merge `{}`: {reason}", path.display())]
+    NoPart {
+        /// What was given as a part.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
+    /// A part that lacks something.
+    #[error("part `{}` is incomplete: shard {unit} is missing", path.display())]
+    PartIncomplete {
+        /// The part.
+        path: PathBuf,
+        /// The number of the shard.
+        unit: u32,
+    },
     /// The destination shall be overwritten, but what lies there is no data set.
     #[error("destination `{}` is not a Patchstream data set, so it is not overwritten: {reason}", path.display())]
     DestinationForeign {
@@ -177,6 +219,8 @@ pub enum DatasetError {
     ManifestMissing {
         /// Where it was looked for.
         location: String,
+        /// What lies there instead.
+        instead: Instead,
     },
     /// A manifest written by another version of the format.
     #[error("`{path}` has schema version {got}, this program reads version {expected}")]
@@ -234,6 +278,18 @@ pub enum DatasetError {
         /// The sum of the bytes that were read.
         got: u64,
     },
+    /// An image of a data set that does not decode.
+    #[error("image {sample_id} (`{path}`) of `{location}` is damaged: {reason}")]
+    DamagedImage {
+        /// The data set.
+        location: String,
+        /// The image's number.
+        sample_id: u64,
+        /// Its path below the source.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A row group, row or sample that the data set does not have.
     #[error("{what} {got} does not exist: the data set has {count}")]
     OutOfRange {
@@ -265,6 +321,17 @@ pub enum DatasetError {
     },
 }
 
+/// What may lie at a place without a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Instead {
+    /// Nothing of ours.
+    Nothing,
+    /// Data sets that are splits of one.
+    Splits,
+    /// A part that has to be merged with others.
+    Part,
+}
+
 impl DatasetError {
     /// What the user can do about it, where that is not plain from the message.
     pub fn hint(&self) -> Option<String> {
@@ -283,20 +350,37 @@ impl DatasetError {
             Self::BadImage { .. } => "skip bad images with `--on-bad skip`; they are listed in a ledger",
             Self::BadBudgetExceeded { .. } => "raise the budget, or repair the files",
             Self::DestinationExists { .. } => "choose another destination, or replace it with `--overwrite`",
+            Self::DestinationDiffers { .. } => {
+                "repeat the conversion as it was, choose another destination, or replace it with `--overwrite`"
+            }
+            Self::DestinationUnfinished { .. } => "go on with `--resume`, or begin anew with `--overwrite`",
+            Self::Unfinished { source, shards } => {
+                let first = source.hint().map_or_else(String::new, |hint| format!("{hint}; "));
+                return Some(format!("{first}{shards} shards are finished: go on with `--resume`"));
+            }
+            Self::NoPart { .. } => "give the folders that `convert --part 1/N` to `--part N/N` have written",
+            Self::PartIncomplete { .. } => "finish it with the same command and `--resume`, or copy it again",
             Self::DestinationForeign { .. } => "remove it by hand if it can go, or choose another destination",
             Self::DestinationBusy { .. } => "wait for it to end, or choose another destination",
             Self::Io { source } => return io_hint(source).map(str::to_owned),
             Self::Write { source, .. } => return io_error_within(source).and_then(io_hint).map(str::to_owned),
             Self::Location { .. } => "give a folder on this machine, or a URL as s3://bucket/folder",
             Self::Remote { .. } => "check the endpoint, the credentials in the environment, and what they allow",
-            Self::ManifestMissing { .. } => {
-                "a folder of images becomes a data set with `patchstream convert <folder> <destination>`"
-            }
+            Self::ManifestMissing { location, instead } => match instead {
+                Instead::Nothing => {
+                    "a folder of images becomes a data set with `patchstream convert <folder> <destination>`"
+                }
+                Instead::Splits => {
+                    return Some(format!("it holds splits, which are data sets: give `{location}/train`"));
+                }
+                Instead::Part => "it is a part: `patchstream merge` makes a data set of all parts",
+            },
             Self::ManifestVersion { .. } => "convert the images again, or use the program that wrote the data set",
             Self::ShardMissing { .. } | Self::ShardTruncated { .. } => {
                 "a copy may have been interrupted; copy the data set again, or convert the images again"
             }
             Self::ManifestCorrupt { .. } => "restore `manifest.parquet` from a copy, or convert the images again",
+            Self::DamagedImage { .. } => "`patchstream inspect --verify` names all damaged images",
             Self::ShardCorrupt { .. } | Self::Checksum { .. } => {
                 "`patchstream inspect --verify` names all damaged row groups; restore those files from a copy"
             }

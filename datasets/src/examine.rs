@@ -1,5 +1,10 @@
 //! What other crates know about images, as conversion and verification need it.
 
+use std::num::NonZeroU16;
+
+use serde::{Deserialize, Serialize};
+
+use crate::convert::Encode;
 use crate::manifest::PixelStats;
 
 /// Looks at whole images on behalf of [`convert`](crate::convert()) and [`verify`](crate::inspect::verify).
@@ -19,6 +24,35 @@ pub trait ImageExaminer: Send + Sync {
     ///
     /// The reason why the image cannot be decoded, as it shall stand in the ledger.
     fn measure(&self, bytes: &[u8], sums: &mut PixelSums) -> Result<(), String>;
+
+    /// Makes the image what shall be stored; nothing if it stays as it is.
+    ///
+    /// Images that are encoded anew stand upright afterwards, since what was beside their pixels is lost. With
+    /// `tile_index`, JPEGs get a restart marker after so many MCUs, without a change of any coefficient where `encode` keeps
+    /// them; what that cannot be done with stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the image cannot be decoded, as it shall stand in the ledger.
+    fn transcode(
+        &self,
+        bytes: &[u8],
+        encode: Encode,
+        tile_index: Option<NonZeroU16>,
+    ) -> Result<Option<Transcoded>, String>;
+}
+
+/// An image as it shall be stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transcoded {
+    /// The encoded image.
+    pub bytes: Vec<u8>,
+    /// Its width.
+    pub width_px: u32,
+    /// Its height.
+    pub height_px: u32,
+    /// Where each restart segment begins, in bytes from the start, behind the scan's header or the segment's marker.
+    pub segments: Option<Vec<u32>>,
 }
 
 /// Sums over the RGB pixels of one image, values in 0..=1.
@@ -35,7 +69,8 @@ pub struct PixelSums {
 /// Gathers per-image sums into the statistics of a data set.
 ///
 /// Every image counts alike, however many pixels it has, because training cuts crops of one size from all of them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct PixelAverage {
     images: u64,
     mean: [f64; 3],
@@ -52,6 +87,15 @@ impl PixelAverage {
         for channel in 0..3 {
             self.mean[channel] += sums.sum[channel] / sums.pixels as f64;
             self.mean_of_squares[channel] += sums.sum_of_squares[channel] / sums.pixels as f64;
+        }
+    }
+
+    /// Adds the images of another one; here, too, callers keep one order.
+    pub(crate) fn merge(&mut self, other: &PixelAverage) {
+        self.images += other.images;
+        for channel in 0..3 {
+            self.mean[channel] += other.mean[channel];
+            self.mean_of_squares[channel] += other.mean_of_squares[channel];
         }
     }
 

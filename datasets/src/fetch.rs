@@ -18,6 +18,7 @@ pub struct FetchStats {
     fetcher_wait_ns: AtomicU64,
     ahead_groups: AtomicU64,
     ahead_bytes: AtomicU64,
+    window_bytes: AtomicU64,
 }
 
 /// The counters at one moment.
@@ -37,6 +38,8 @@ pub struct FetchSnapshot {
     pub ahead_groups: u64,
     /// Bytes of the row groups that are read ahead, or being read, at this moment.
     pub ahead_bytes: u64,
+    /// Bytes of the current window that are still needed, at this moment.
+    pub window_bytes: u64,
 }
 
 impl FetchStats {
@@ -51,6 +54,7 @@ impl FetchStats {
             fetcher_wait_ns: value(&self.fetcher_wait_ns),
             ahead_groups: value(&self.ahead_groups),
             ahead_bytes: value(&self.ahead_bytes),
+            window_bytes: value(&self.window_bytes),
         }
     }
 
@@ -73,25 +77,47 @@ fn add(counter: &AtomicU64, time: Duration) {
     counter.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
-/// The room that a row group takes in the read-ahead, from before it is read until the consumer has it.
+/// The room that a row group takes, from before it is read until its last row was given out.
 #[derive(Debug)]
 pub(crate) struct Room {
     stats: Arc<FetchStats>,
     bytes: u64,
-    _permit: OwnedSemaphorePermit,
+    /// Whether the row group belongs to the current window; before that it is read ahead.
+    in_window: bool,
+    permit: OwnedSemaphorePermit,
 }
 
 impl Room {
     pub(crate) fn new(stats: Arc<FetchStats>, bytes: u64, permit: OwnedSemaphorePermit) -> Room {
         stats.ahead_groups.fetch_add(1, Ordering::Relaxed);
         stats.ahead_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Room { stats, bytes, _permit: permit }
+        Room { stats, bytes, in_window: false, permit }
+    }
+
+    /// The row group is part of the current window from now on.
+    pub(crate) fn enter_window(&mut self) {
+        if !std::mem::replace(&mut self.in_window, true) {
+            self.stats.ahead_groups.fetch_sub(1, Ordering::Relaxed);
+            self.stats.ahead_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+            self.stats.window_bytes.fetch_add(self.bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives back all but `bytes`.
+    pub(crate) fn shrink(&mut self, bytes: u64) {
+        let freed = self.bytes.saturating_sub(bytes);
+        let counter = if self.in_window { &self.stats.window_bytes } else { &self.stats.ahead_bytes };
+        counter.fetch_sub(freed, Ordering::Relaxed);
+        self.bytes -= freed;
+        drop(self.permit.split(usize::try_from(freed).unwrap_or(usize::MAX).min(self.permit.num_permits())));
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.stats.ahead_groups.fetch_sub(1, Ordering::Relaxed);
-        self.stats.ahead_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        if !self.in_window {
+            self.stats.ahead_groups.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.shrink(0);
     }
 }

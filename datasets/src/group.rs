@@ -3,8 +3,8 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BinaryViewArray, Int64Array, RecordBatch, StringViewArray};
-use arrow::datatypes::Int64Type;
+use arrow::array::{Array, AsArray, BinaryViewArray, Int64Array, ListArray, RecordBatch, StringViewArray};
+use arrow::datatypes::{Int64Type, UInt32Type};
 use bytes::{Buf, Bytes};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -13,7 +13,7 @@ use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::manifest::RowGroupEntry;
-use crate::schema::{IMAGE, LABEL, shard_schema};
+use crate::schema::{IMAGE, JPEG_SEGMENTS, LABEL, Layout};
 
 /// One row group in memory. Its images are views into the bytes that were fetched.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct EncodedGroup {
     images: BinaryViewArray,
     paths: StringViewArray,
     labels: Int64Array,
+    /// There if the data set has an index of restart segments.
+    segments: Option<ListArray>,
 }
 
 /// One row of a row group, which it keeps in memory.
@@ -42,6 +44,19 @@ impl EncodedGroup {
         (row < self.rows()).then(|| EncodedRow { group: self.clone(), row })
     }
 
+    /// A copy that holds the images of some rows alone, and the bytes of those; its other rows are empty images.
+    pub(crate) fn copy_of(&self, rows: &[u32]) -> (EncodedGroup, u64) {
+        let mut views = vec![0; self.images.len()];
+        for &row in rows {
+            views[row as usize] = self.images.views()[row as usize];
+        }
+        let sparse = BinaryViewArray::new(views.into(), self.images.data_buffers().to_vec(), None);
+        let images = sparse.gc();
+        let bytes = images.data_buffers().iter().map(|buffer| buffer.len() as u64).sum();
+        let (paths, labels, segments) = (self.paths.clone(), self.labels.clone(), self.segments.clone());
+        (EncodedGroup { first_sample_id: self.first_sample_id, images, paths, labels, segments }, bytes)
+    }
+
     /// Decodes the columns of a row group whose bytes were fetched and verified.
     ///
     /// # Errors
@@ -49,13 +64,14 @@ impl EncodedGroup {
     /// The reason why they are not what a shard holds.
     pub(crate) fn decode(entry: &RowGroupEntry, bytes: Bytes, footer: &Footer) -> Result<EncodedGroup, String> {
         let range = FetchedRanges { parts: vec![(entry.offset, bytes)] };
-        let batch = footer.decode(entry, range, &[IMAGE, LABEL])?;
+        let batch = footer.decode(entry, range, &[IMAGE, LABEL, JPEG_SEGMENTS])?;
         let image = batch.column(0).as_struct();
         let group = EncodedGroup {
             first_sample_id: entry.first_sample_id,
             images: image.column(0).as_binary_view().clone(),
             paths: image.column(1).as_string_view().clone(),
             labels: batch.column(1).as_primitive::<Int64Type>().clone(),
+            segments: batch.column_by_name(JPEG_SEGMENTS).map(|column| column.as_list().clone()),
         };
         if image.null_count() + group.images.null_count() > 0 {
             return Err("it has rows without an image".to_owned());
@@ -79,6 +95,16 @@ impl EncodedRow {
     pub fn path(&self) -> &str {
         let (paths, row) = (&self.group.paths, self.row as usize);
         if paths.is_null(row) { "" } else { paths.value(row) }
+    }
+
+    /// Where the restart segments of the image begin, in bytes from its start; nothing where that is not known.
+    ///
+    /// The offsets are as the shard has them. Whoever uses them checks that each stands behind its restart marker.
+    pub fn segments(&self) -> Option<&[u32]> {
+        let (lists, row) = (self.group.segments.as_ref()?, self.row as usize);
+        let range = lists.value_offsets()[row] as usize..lists.value_offsets()[row + 1] as usize;
+        let values = lists.values().as_primitive::<UInt32Type>().values();
+        (lists.is_valid(row) && !range.is_empty()).then(|| &values[range])
     }
 
     /// The class, as an index into the manifest's class names.
@@ -110,7 +136,10 @@ impl Footer {
         let length = u32::from_le_bytes(*length) as usize;
         let start = rest.len().checked_sub(length).ok_or("the footer begins inside of a row group")?;
         let metadata = ParquetMetaDataReader::decode_metadata(&rest[start..]).map_err(|error| error.to_string())?;
-        let options = ArrowReaderOptions::new().with_schema(shard_schema());
+        let columns = metadata.file_metadata().schema_descr().root_schema().get_fields();
+        let segments = columns.iter().any(|column| column.name() == JPEG_SEGMENTS);
+        let layout = Layout { segments, images_zstd_level: None };
+        let options = ArrowReaderOptions::new().with_schema(layout.schema());
         let metadata = ArrowReaderMetadata::try_new(Arc::new(metadata), options).map_err(|error| error.to_string())?;
         Ok(Footer { metadata })
     }

@@ -11,6 +11,8 @@ use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt};
 
 use crate::error::DatasetError;
+use crate::faults::{Faults, Injector};
+use crate::local::LocalFiles;
 use crate::remote::{self, Place};
 
 /// A read that fails for a reason that may pass is tried so often.
@@ -19,11 +21,14 @@ const ATTEMPTS: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The folder, or the bucket and prefix, in which a data set lies.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Store {
     objects: Arc<dyn ObjectStore>,
     prefix: Path,
+    /// Ranges of files on this machine are read past the object store, into memory that is used again.
+    local: Option<LocalFiles>,
     location: String,
+    faults: Option<Injector>,
 }
 
 /// What was read, and how many attempts failed before.
@@ -40,7 +45,7 @@ impl Store {
         if remote::is_remote(location) {
             let Place { objects, path } = remote::open(location)?;
             let location = remote::shown(location).trim_end_matches('/').to_owned();
-            return Ok(Store { objects, prefix: path, location });
+            return Ok(Store { objects, prefix: path, local: None, location, faults: None });
         }
         let refuse = |reason: &str| DatasetError::Location { location: location.to_owned(), reason: reason.to_owned() };
         let path = match location.split_once("://") {
@@ -56,8 +61,14 @@ impl Store {
             Err(error) => return Err(error.into()),
         }
         let objects = LocalFileSystem::new_with_prefix(folder).map_err(|error| refuse(&error.to_string()))?;
+        let local = Some(LocalFiles::new(folder.to_owned()));
         let location = path.trim_end_matches('/').to_owned();
-        Ok(Store { objects: Arc::new(objects), prefix: Path::default(), location })
+        Ok(Store { objects: Arc::new(objects), prefix: Path::default(), local, location, faults: None })
+    }
+
+    /// The same store, whose reads meet faults.
+    pub(crate) fn with_faults(self, faults: Faults) -> Store {
+        Store { faults: Some(Injector::new(faults)), ..self }
     }
 
     /// Where the data set lies.
@@ -146,6 +157,12 @@ impl Store {
 
     /// Nothing when the answer would be longer than it may be, which is known before any memory is taken for it.
     async fn read_once(&self, path: &Path, range: Option<GetRange>, length_max: u64) -> Result<Option<Bytes>, Error> {
+        if let Some(faults) = &self.faults {
+            faults.strike().await?;
+        }
+        if let (Some(local), Some(GetRange::Bounded(range))) = (&self.local, &range) {
+            return local.read(path.as_ref(), range.clone()).await.map(Some);
+        }
         let options = GetOptions { range, ..GetOptions::default() };
         let answer = self.objects.get_opts(path, options).await?;
         if answer.range.end - answer.range.start > length_max {

@@ -92,7 +92,7 @@ impl PipelineError {
                 "look at the quarantine ledger, repair or remove those images, or raise the budget of bad samples"
                     .to_owned(),
             ),
-            Self::UnknownFormat { .. } => Some("JPEG, PNG, WebP, GIF, BMP and TIFF are decoded".to_owned()),
+            Self::UnknownFormat { .. } => Some("JPEG, PNG, WebP, GIF, BMP, TIFF and binary PPM are decoded".to_owned()),
             Self::TooLarge { .. } => Some("make the image smaller before converting it".to_owned()),
             Self::Panicked { .. } | Self::Incomplete { .. } => {
                 Some("this is an error of the program; please report it with the message above".to_owned())

@@ -1,27 +1,34 @@
 //! Whole images on behalf of conversion and verification, which have no codec of their own.
 
+use std::num::NonZeroU16;
 use std::sync::{Mutex, PoisonError};
 
-use patchstream_datasets::{ImageExaminer, PixelSums};
+use patchstream_datasets::convert::Encode;
+use patchstream_datasets::{ImageExaminer, PixelSums, Transcoded};
 
-use crate::decode::Decoder;
+use crate::error::PipelineError;
 use crate::geometry::Size;
+use crate::transcode::Transcoder;
 
 /// Checks and measures images with the decoder that training uses, so both agree on what is a bad sample.
 #[derive(Debug, Default)]
 pub struct Examiner {
-    /// Decoders that no thread is using; nobody holds the lock while decoding.
-    idle: Mutex<Vec<Decoder>>,
+    /// Transcoders that no thread is using; nobody holds the lock while decoding.
+    idle: Mutex<Vec<Transcoder>>,
 }
 
 impl Examiner {
-    fn with_pixels<T>(&self, bytes: &[u8], look: impl FnOnce(&[u8], Size) -> T) -> Result<T, String> {
+    fn with_transcoder<T>(&self, work: impl FnOnce(&mut Transcoder) -> Result<T, PipelineError>) -> Result<T, String> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let decoder = idle().pop();
-        let mut decoder = decoder.unwrap_or_default();
-        let result = decoder.whole(bytes).map(|(pixels, size)| look(pixels, size));
-        idle().push(decoder);
+        let transcoder = idle().pop();
+        let mut transcoder = transcoder.unwrap_or_default();
+        let result = work(&mut transcoder);
+        idle().push(transcoder);
         result.map_err(|error| error.to_string())
+    }
+
+    fn with_pixels<T>(&self, bytes: &[u8], look: impl FnOnce(&[u8], Size) -> T) -> Result<T, String> {
+        self.with_transcoder(|transcoder| transcoder.decoder.whole(bytes).map(|(pixels, size)| look(pixels, size)))
     }
 }
 
@@ -47,6 +54,15 @@ impl ImageExaminer for Examiner {
                 sums.sum_of_squares[channel] += squares[channel] as f64 / (255.0 * 255.0);
             }
         })
+    }
+
+    fn transcode(
+        &self,
+        bytes: &[u8],
+        encode: Encode,
+        tile_index: Option<NonZeroU16>,
+    ) -> Result<Option<Transcoded>, String> {
+        self.with_transcoder(|transcoder| transcoder.transcode(bytes, encode, tile_index))
     }
 }
 

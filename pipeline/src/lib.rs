@@ -10,7 +10,7 @@
 //! threads and queues around all of this; [`stats`] counts what they do. [`quarantine`] keeps the ledger and the budget
 //! of samples that cannot be decoded.
 //!
-//! [`Examiner`] decodes whole images for the `datasets` crate, which has no codec.
+//! [`Examiner`] decodes and transcodes whole images for the `datasets` crate, which has no codec.
 
 pub mod batch;
 pub mod config;
@@ -18,6 +18,7 @@ pub mod decode;
 pub mod error;
 pub mod examine;
 pub mod geometry;
+pub mod jpeg;
 pub mod mask;
 pub mod orientation;
 pub mod patchify;
@@ -25,8 +26,10 @@ pub mod quarantine;
 pub mod random;
 pub mod resize;
 mod sample;
+mod simd;
 pub mod stats;
 pub mod stream;
+mod transcode;
 pub mod transform;
 
 pub use batch::PatchBatch;

@@ -49,13 +49,15 @@ impl SampleMaker {
         }
     }
 
-    /// Writes patches and indices of the image `bytes` into `slot`.
+    /// Writes patches and indices of the image `bytes` into `slot`. `segments` may tell where a JPEG's restart segments
+    /// begin.
     ///
     /// # Errors
     /// A bad sample; the slot then holds nothing of use.
     pub(crate) fn make(
         &mut self,
         bytes: &[u8],
+        segments: Option<&[u32]>,
         key: SampleKey,
         slot: &mut Slot<'_>,
         stats: &Stats,
@@ -68,14 +70,14 @@ impl SampleMaker {
         let (orientation, upright_size) = (header.orientation, header.orientation.turn(header.size));
         let view = orientation.stored_view(transform.view(upright_size, grid.size(), key), upright_size);
         let size: Size = orientation.turn(grid.size());
-        let decoded = self.decoder.region(bytes, &header, needed_pixels(&view, size), size, *decode)?;
+        let decoded = self.decoder.region(bytes, &header, needed_pixels(&view, size), segments)?;
         stats.encoded_bytes.add(bytes.len() as u64);
-        stats.decoded_px.add(decoded.pixels.len() as u64 / 3);
+        stats.decoded_px.add(Size { width: decoded.region.width, height: decoded.region.height }.pixels());
         drop(span);
         stopwatch.lap(Stage::Decode);
 
         let span = tracing::trace_span!("resize").entered();
-        self.resizer.resize(&decoded, &view, size, &mut self.resized);
+        self.resizer.resize(&decoded, &view, size, *decode, &mut self.resized);
         let mut pixels = &self.resized;
         if !orientation.is_upright() {
             orientation.apply(&self.resized, size, &mut self.upright);

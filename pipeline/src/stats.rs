@@ -83,6 +83,7 @@ pub(crate) struct Stats {
     pub(crate) encoded_bytes: Counter,
     pub(crate) decoded_px: Counter,
     pub(crate) worker_cpu_ns: Counter,
+    pub(crate) dispatch_cpu_ns: Counter,
     pub(crate) replaced: Counter,
     pub(crate) rows: QueueCounters,
     pub(crate) finished: QueueCounters,
@@ -186,6 +187,8 @@ pub struct PipelineSnapshot {
     pub workers: usize,
     /// CPU time of the workers, of all their work.
     pub worker_cpu_ns: u64,
+    /// CPU time of the thread that hands rows out.
+    pub dispatch_cpu_ns: u64,
     /// Different samples found bad.
     pub quarantined: u64,
     /// Rows that show the replacement of a bad sample.

@@ -58,9 +58,9 @@ fn differences(directory: &Path, case: &Case, mode: DecodeMode) -> Vec<u8> {
     let view = View { source: crop.into(), bounds: crop, flip: false };
     let mut decoder = Decoder::default();
     let header = decoder.header(&bytes, false).unwrap();
-    let decoded = decoder.region(&bytes, &header, needed_pixels(&view, size), size, mode).unwrap();
+    let decoded = decoder.region(&bytes, &header, needed_pixels(&view, size), None).unwrap();
     let mut resized = vec![0; size.rgb_bytes()];
-    Resizer::default().resize(&decoded, &view, size, &mut resized);
+    Resizer::default().resize(&decoded, &view, size, mode, &mut resized);
     let expected = rgb(&directory.join(&case.expected));
     assert_eq!((expected.width(), expected.height()), (size.width, size.height));
     resized.iter().zip(expected.as_raw()).map(|(got, expected)| got.abs_diff(*expected)).collect()
@@ -95,13 +95,13 @@ fn crops_in_exact_mode_equal_pillows() {
     });
 }
 
-/// No golden bound, but what the documentation of `DecodeMode::Fast` says.
+/// No golden bound, but what the documentation of `DecodeMode::Fast` says of photographs.
 #[test]
 fn crops_in_fast_mode_stay_close_to_pillows() {
     each_case(DecodeMode::Fast, |name, differences| {
         let squares: f64 = differences.iter().map(|&difference| f64::from(difference).powi(2)).sum();
         let psnr_db = 10.0 * (255.0_f64.powi(2) * differences.len() as f64 / squares).log10();
-        assert!(psnr_db >= 33.0, "{name}: {psnr_db:.1} dB");
+        assert!(psnr_db >= 47.0, "{name}: {psnr_db:.1} dB");
     });
 }
 

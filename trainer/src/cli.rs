@@ -2,12 +2,15 @@
 
 #![expect(clippy::doc_markdown, rustdoc::bare_urls, reason = "what is documented here is printed as help")]
 
+mod bench;
 mod source;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use patchstream_datasets::convert::{Part, Split};
 
+pub(crate) use self::bench::{BenchArgs, Decode};
 pub(crate) use self::source::SourceArgs;
 
 /// Pre-train masked autoencoders, fed by a pipeline that keeps the accelerator busy.
@@ -46,6 +49,8 @@ pub(crate) struct OutputArgs {
 pub(crate) enum Command {
     /// Convert images (folders, lists, tars, Parquet, MNIST, CIFAR) to Parquet shards with a manifest
     Convert(ConvertArgs),
+    /// Make one data set of the parts that several machines have converted
+    Merge(MergeArgs),
     /// Show what is in a data set, and check it
     Inspect(InspectArgs),
     /// Pre-train a masked autoencoder
@@ -63,11 +68,16 @@ pub(crate) enum Command {
   patchstream convert 'imagenet-train-{000..146}.tar' s3://bucket/imagenet
   patchstream convert mnist/ shards/ --from-split train
   patchstream convert photos/ shards/ --check decode --on-bad fail
-  patchstream convert photos/ shards/ --order sorted --row-group-mib 4 --json
+  patchstream convert photos/ shards/ --encode jpeg --max-side 500 --tile-index
+  patchstream convert photos/ shards/ --split val=0.05 --dedupe
+  patchstream convert photos/ shards/ --resume
+
+With `--split val=...` the data sets are shards/train and shards/val.
 
 Images in sub-folders get the first folder's name as their class; images beside each other have no label.
 Credentials and endpoints of object stores are taken from the environment, as AWS_ACCESS_KEY_ID and
 AWS_ENDPOINT_URL.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct ConvertArgs {
     /// Folder, file or files with images, here or at a URL (s3, gs, az, http, https)
     pub(crate) source: String,
@@ -86,6 +96,22 @@ pub(crate) struct ConvertArgs {
     /// Convert this many images at most
     #[arg(long, value_name = "IMAGES")]
     pub(crate) limit: Option<std::num::NonZeroU64>,
+    /// How images are stored
+    #[arg(long, value_enum, default_value_t = Encoding::Keep)]
+    pub(crate) encode: Encoding,
+    /// Shrink images so that no side is longer than this (with `--encode jpeg` or `raw`; `raw` needs it)
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) max_side: Option<std::num::NonZeroU32>,
+    /// Quality of JPEG, 1 to 100 (with `--encode jpeg`); 90 unless given
+    #[arg(long, value_name = "QUALITY")]
+    pub(crate) quality: Option<std::num::NonZeroU8>,
+    /// Compress raw pixels with this level of zstd, 1 to 22 (with `--encode raw`)
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) zstd: Option<i32>,
+    /// Give JPEGs a restart marker every so many MCUs (8 unless given), without any loss, and store where each segment
+    /// begins, so that a crop is decoded without the rest
+    #[arg(long, value_name = "MCUS", num_args = 0..=1, require_equals = true, default_missing_value = "8")]
+    pub(crate) tile_index: Option<std::num::NonZeroU16>,
     /// Look at each image's header, or decode it whole
     #[arg(long, value_enum, default_value_t = CheckDepth::Header)]
     pub(crate) check: CheckDepth,
@@ -95,6 +121,19 @@ pub(crate) struct ConvertArgs {
     /// Stop when more images than this are bad
     #[arg(long, value_name = "IMAGES")]
     pub(crate) max_bad: Option<u64>,
+    /// Put this share of the images into a data set of its own, chosen by content, so that equal images stay together;
+    /// may be repeated, and `train` gets the rest
+    #[arg(long, value_name = "NAME=SHARE")]
+    pub(crate) split: Vec<Split>,
+    /// Of images with the same bytes, keep the first
+    #[arg(long)]
+    pub(crate) dedupe: bool,
+    /// Leave out images with a side shorter than this
+    #[arg(long, value_name = "PIXELS")]
+    pub(crate) filter_min_side: Option<std::num::NonZeroU32>,
+    /// Convert only the I-th of N parts, for one of N machines; `merge` makes one data set of them
+    #[arg(long, value_name = "I/N")]
+    pub(crate) part: Option<Part>,
     /// Measure pixel mean and deviation on this many images, drawn by the seed; 0 measures nothing
     #[arg(long, value_name = "IMAGES", default_value_t = 0)]
     pub(crate) pixel_stats: u64,
@@ -110,6 +149,29 @@ pub(crate) struct ConvertArgs {
     /// Replace a data set that is already there
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Go on with a conversion that was interrupted
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  patchstream convert photos/ part1/ --part 1/2      # on one machine
+  patchstream convert photos/ part2/ --part 2/2      # on another one
+  patchstream merge part1/ part2/ --out shards/")]
+pub(crate) struct MergeArgs {
+    /// Folders that `convert --part` has written, all of them, in any order
+    #[arg(required = true, value_name = "PART")]
+    pub(crate) parts: Vec<PathBuf>,
+    /// Folder to write; it must not exist
+    #[arg(long, value_name = "DESTINATION")]
+    pub(crate) out: PathBuf,
+    /// Replace a data set that is already there
+    #[arg(long)]
+    pub(crate) overwrite: bool,
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
@@ -121,6 +183,16 @@ pub(crate) enum RowOrder {
     Shuffled,
     /// Sorted by path
     Sorted,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Encoding {
+    /// As they come, byte for byte
+    Keep,
+    /// As JPEG, upright
+    Jpeg,
+    /// As uncompressed RGB (binary PPM), upright: large, and fastest to read
+    Raw,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -147,6 +219,15 @@ pub(crate) enum OnBad {
 pub(crate) struct InspectArgs {
     /// Data set to look at
     pub(crate) data: String,
+    /// Draw a sheet of 48 samples with their labels
+    #[arg(long, value_name = "PNG")]
+    pub(crate) contact_sheet: Option<PathBuf>,
+    /// Measure pixel mean and deviation on this many images
+    #[arg(long, value_name = "IMAGES")]
+    pub(crate) pixel_stats: Option<std::num::NonZeroU64>,
+    /// Decides which images are drawn and measured
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
     /// Check every checksum and decode every image; exit with 1 if anything is damaged
     #[arg(long)]
     pub(crate) verify: bool,
@@ -212,48 +293,6 @@ pub(crate) struct ReconstructArgs {
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  patchstream bench --data shards/ --workers 2
-  patchstream bench --data shards/ --workers 2 --epochs 5 --decode fast --json")]
-pub(crate) struct BenchArgs {
-    /// Data set made by `patchstream convert`
-    #[arg(long, value_name = "SHARDS")]
-    pub(crate) data: String,
-    /// Threads that decode; as many as there are cores unless given
-    #[arg(long, value_name = "THREADS")]
-    pub(crate) workers: Option<std::num::NonZeroUsize>,
-    /// Epochs that are measured, after one that is not
-    #[arg(long, default_value = "3")]
-    pub(crate) epochs: std::num::NonZeroU64,
-    /// Images of a batch; the whole data set if it is smaller
-    #[arg(long, default_value = "64")]
-    pub(crate) batch_size: std::num::NonZeroUsize,
-    /// Height and width of the crop, in pixels
-    #[arg(long, value_name = "PX", default_value_t = 224)]
-    pub(crate) image_px: u32,
-    /// Height and width of a patch, in pixels
-    #[arg(long, value_name = "PX", default_value_t = 16)]
-    pub(crate) patch_px: u32,
-    /// How exactly JPEGs are decoded
-    #[arg(long, value_enum, default_value_t = Decode::Exact)]
-    pub(crate) decode: Decode,
-    /// Seed of order, crops, flips and masks
-    #[arg(long, default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// Print the result as one JSON object
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum Decode {
-    /// As Pillow: every pixel decoded at full size
-    Exact,
-    /// JPEGs are scaled down while they are decoded, where the crop is at least twice the size that is wanted
-    Fast,
 }
 
 fn preset_parser() -> clap::builder::PossibleValuesParser {

@@ -3,6 +3,7 @@
 pub(crate) mod bench;
 pub(crate) mod convert;
 pub(crate) mod inspect;
+pub(crate) mod merge;
 pub(crate) mod pretrain;
 pub(crate) mod reconstruct;
 

@@ -6,6 +6,7 @@
 
 mod cli;
 mod commands;
+mod contact_sheet;
 mod logging;
 mod picture;
 mod report;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> ExitCode {
     let outcome = logging::start(&cli.output).and_then(|_guard| match cli.command {
         Command::Convert(arguments) => commands::convert::run(&arguments, cli.output.quiet),
+        Command::Merge(arguments) => commands::merge::run(&arguments, cli.output.quiet),
         Command::Inspect(arguments) => commands::inspect::run(&arguments, cli.output.quiet),
         Command::Pretrain(arguments) => commands::pretrain::run(&arguments, cli.output.quiet),
         Command::Reconstruct(arguments) => commands::reconstruct::run(&arguments),

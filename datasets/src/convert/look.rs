@@ -1,34 +1,41 @@
-//! Reading one file and looking at it: what a conversion's reader threads do.
+//! Reading one image and looking at it: what a conversion's reader threads do.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use super::Check;
+use super::options::{Check, ConvertOptions, Encode};
+use super::record::LeftOutKind;
 use crate::error::DatasetError;
-use crate::examine::{ImageExaminer, PixelSums};
+use crate::examine::{ImageExaminer, PixelSums, Transcoded};
 use crate::header::image_size;
 use crate::sources::{ImageSource, ReadFailure};
 
 /// Larger files go to the ledger, so that a few readers cannot use up the memory.
-pub(super) const IMAGE_BYTES_MAX: u64 = 128 << 20;
+const IMAGE_BYTES_MAX: u64 = 128 << 20;
 
-/// A file that was read and looked at.
+/// An image that was read and looked at.
 pub(super) struct Looked {
-    /// The size of the file, by which row groups and shards are cut.
-    pub(super) source_bytes: u64,
-    pub(super) outcome: Result<GoodImage, BadImage>,
+    /// XXH3-128 of its bytes, where the options ask for it and it could be read.
+    pub(super) content: Option<u128>,
+    pub(super) outcome: Result<GoodImage, UnfitImage>,
 }
 
 pub(super) struct GoodImage {
     pub(super) bytes: Vec<u8>,
     pub(super) width_px: u32,
     pub(super) height_px: u32,
+    /// Where the restart segments of the image begin, if it was given any.
+    pub(super) segments: Option<Vec<u32>>,
     /// There where the image was to be measured.
     pub(super) sums: Option<PixelSums>,
+    /// XXH3-64 of the source's bytes, where it may turn out to be a duplicate.
+    pub(super) xxh3: Option<u64>,
 }
 
-pub(super) struct BadImage {
+/// An image that is left out.
+pub(super) struct UnfitImage {
+    pub(super) kind: LeftOutKind,
     pub(super) reason: String,
     /// XXH3-64 of the image, unless it could not be read or was too large to be.
     pub(super) xxh3: Option<u64>,
@@ -42,56 +49,81 @@ pub(super) struct BadImage {
 pub(super) fn look(
     source: &dyn ImageSource,
     image: usize,
-    check: Check,
+    options: &ConvertOptions,
     measure: bool,
     examiner: &dyn ImageExaminer,
 ) -> Result<Looked, DatasetError> {
+    let unread = |reason| {
+        let outcome = Err(UnfitImage { kind: LeftOutKind::Bad, reason, xxh3: None });
+        Ok(Looked { content: None, outcome })
+    };
     let source_bytes = source.bytes(image);
-    let bad = |reason, xxh3| Looked { source_bytes, outcome: Err(BadImage { reason, xxh3 }) };
     if source_bytes > IMAGE_BYTES_MAX {
-        let reason = format!("the file is too large: expected at most {IMAGE_BYTES_MAX} bytes, got {source_bytes}");
-        return Ok(bad(reason, None));
+        return unread(format!("the file is too large: expected at most {IMAGE_BYTES_MAX} bytes, got {source_bytes}"));
     }
     let mut bytes = Vec::with_capacity(source_bytes as usize);
     match source.read(image, &mut bytes) {
         Ok(()) => {}
-        Err(ReadFailure::Bad(reason)) => return Ok(bad(reason, None)),
+        Err(ReadFailure::Bad(reason)) => return unread(reason),
         Err(ReadFailure::Failed(error)) => return Err(error),
     }
-    Ok(match examine(&bytes, check, measure, examiner) {
-        Ok(((width_px, height_px), sums)) => {
-            Looked { source_bytes, outcome: Ok(GoodImage { bytes, width_px, height_px, sums }) }
+    let content = options.needs_content().then(|| xxh3_128(&bytes));
+    // Code that panics over one image must not end a conversion of a million.
+    let examined = catch_unwind(AssertUnwindSafe(|| examine(&bytes, options, measure, examiner)))
+        .unwrap_or_else(|_| Err((LeftOutKind::Bad, "the decoder panicked".to_owned())));
+    let xxh3 = options.dedupe.then(|| xxh3_64(&bytes));
+    let outcome = match examined {
+        Ok(Examined { transcoded: Some(Transcoded { bytes, width_px, height_px, segments }), sums, .. }) => {
+            Ok(GoodImage { bytes, width_px, height_px, segments, sums, xxh3 })
         }
-        Err(reason) => bad(reason, Some(xxh3_64(&bytes))),
-    })
+        Ok(Examined { size: (width_px, height_px), transcoded: None, sums }) => {
+            Ok(GoodImage { bytes, width_px, height_px, segments: None, sums, xxh3 })
+        }
+        Err((kind, reason)) => Err(UnfitImage { kind, reason, xxh3: Some(xxh3_64(&bytes)) }),
+    };
+    Ok(Looked { content, outcome })
 }
 
-impl Looked {
-    /// How much memory reading it took, the same number as [`bytes_to_read`] gave before.
-    pub(super) fn bytes_read(&self) -> u64 {
-        bytes_to_read(self.source_bytes)
+/// How much memory an image takes from before it is read until it is written.
+pub(super) fn bytes_in_flight(source_bytes: u64, encode: Encode) -> u64 {
+    match encode {
+        _ if source_bytes > IMAGE_BYTES_MAX => 0,
+        Encode::Keep => source_bytes,
+        Encode::Jpeg { .. } | Encode::Raw { .. } => source_bytes.saturating_add(encode.planned_bytes(source_bytes)),
     }
 }
 
-/// How much memory reading an image takes.
-pub(super) fn bytes_to_read(file_bytes: u64) -> u64 {
-    if file_bytes > IMAGE_BYTES_MAX { 0 } else { file_bytes }
+struct Examined {
+    size: (u32, u32),
+    /// There where the image is stored in another form.
+    transcoded: Option<Transcoded>,
+    sums: Option<PixelSums>,
 }
 
-type Examined = ((u32, u32), Option<PixelSums>);
-
-fn examine(bytes: &[u8], check: Check, measure: bool, examiner: &dyn ImageExaminer) -> Result<Examined, String> {
-    // Code that panics over one image must not end a conversion of a million.
-    let guarded = catch_unwind(AssertUnwindSafe(|| {
-        let size = image_size(bytes)?;
-        if check == Check::Decode {
-            examiner.check(bytes)?;
-        }
-        let mut sums = None;
-        if measure {
-            examiner.measure(bytes, sums.insert(PixelSums::default()))?;
-        }
-        Ok((size, sums))
-    }));
-    guarded.unwrap_or_else(|_| Err("the decoder panicked".to_owned()))
+fn examine(
+    bytes: &[u8],
+    options: &ConvertOptions,
+    measure: bool,
+    examiner: &dyn ImageExaminer,
+) -> Result<Examined, (LeftOutKind, String)> {
+    let bad = |reason: String| (LeftOutKind::Bad, reason);
+    let size = image_size(bytes).map_err(bad)?;
+    if options.check == Check::Decode {
+        examiner.check(bytes).map_err(bad)?;
+    }
+    let side_px = size.0.min(size.1);
+    if let Some(min) = options.min_side_px.filter(|min| side_px < min.get()) {
+        return Err((LeftOutKind::Small, format!("a side has {side_px} pixels: expected at least {min}")));
+    }
+    let transcoded = if options.encode == Encode::Keep && options.tile_index.is_none() {
+        None
+    } else {
+        examiner.transcode(bytes, options.encode, options.tile_index).map_err(bad)?
+    };
+    let mut sums = None;
+    if measure {
+        let stored = transcoded.as_ref().map_or(bytes, |new| &new.bytes);
+        examiner.measure(stored, sums.insert(PixelSums::default())).map_err(bad)?;
+    }
+    Ok(Examined { size, transcoded, sums })
 }

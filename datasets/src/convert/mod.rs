@@ -1,123 +1,57 @@
 //! Images in, shards out.
 //!
-//! A [source](crate::sources) has listed the images; threads (`readers`) read and look at them, kept within a bound of
-//! bytes by a `turnstile`; this thread takes them in order, cuts row groups and writes shards. All of it happens in a
-//! `staging` folder that is renamed to the destination at the very end.
+//! A [source](crate::sources) has listed the images. The `plan` puts them in order and cuts that into units of about a shard.
+//! Threads (`readers`) read and `look` at the images, kept within a bound of bytes by a `turnstile`; this thread takes them in
+//! order and writes the `shards` of each unit (`work`); another one brings finished units to the disk and `record`s them
+//! (`commit`). All of it happens in a `staging` folder, where a conversion that was killed is resumed; when all units are there,
+//! manifests and ledger are made of their records (`finish`), and the folder is renamed to the destination.
 //!
-//! Invariant: the files written depend on the source and the options that end up in the manifest, never on the number of
-//! threads.
+//! Several machines make a part of the units each, and [`merge`] makes one data set of them.
+//!
+//! Invariant: the files written depend on the source and on the options that end up in the manifest, never on the number of
+//! threads or machines, nor on how often the conversion was interrupted.
 
+mod commit;
+mod configuration;
+mod finish;
 mod look;
+mod merge;
+mod options;
+mod plan;
 mod readers;
+mod record;
 mod shards;
 mod staging;
 #[cfg(test)]
 mod tests;
 mod turnstile;
+mod work;
 
-use std::io::{BufWriter, Write};
-use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::{Path, PathBuf};
-use std::thread::available_parallelism;
+use std::path::Path;
+use std::thread;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+pub use self::finish::ConvertReport;
+pub use self::merge::merge;
+pub use self::options::{Check, ConvertOptions, Encode, OnBad, Order, Part, Split};
 
-use self::look::{BadImage, Looked, bytes_to_read, look};
+use self::commit::Committer;
+use self::configuration::configuration;
+use self::finish::{report, report_part, write_manifests};
+use self::look::{bytes_in_flight, look};
+use self::plan::Plan;
 use self::readers::read_in_order;
-use self::shards::{Row, ShardSet};
-use self::staging::Staging;
+use self::record::{LeftOutKind, UnitRecord};
+use self::shards::ShardFormat;
+use self::staging::{Begun, Head, Remains, Staging};
+use self::work::{Task, Work};
 use crate::error::DatasetError;
-use crate::examine::{ImageExaminer, PixelAverage};
-use crate::manifest::{GROUP_BYTES_MAX, MANIFEST_FILE, Manifest, PixelStats, RowGroupEntry};
+use crate::examine::ImageExaminer;
 use crate::random::RandomStream;
-use crate::sources::{ImageSource, SourceFormat};
+use crate::sources::ImageSource;
 
-/// The list of bad images inside a data set: one JSON object a line, with `source`, `reason` and `xxh3`.
+/// The list of images that were left out, inside a data set: one JSON object a line, with `kind` (`bad`, `small` or
+/// `duplicate`), `source`, `reason` and `xxh3`.
 pub const LEDGER_FILE: &str = "quarantine.jsonl";
-
-/// Shards are named as a split, because Hugging Face `datasets` then takes them, and only them, for the data.
-const SHARD_PREFIX: &str = "train-";
-
-/// No row group has more rows, however small the images are, so that a shuffle window's indices stay small.
-const GROUP_ROWS_MAX: usize = 1 << 16;
-
-/// The order in which images are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Order {
-    /// Shuffled by the seed, so that reading in order is already mixed.
-    Shuffled,
-    /// Sorted by path.
-    Sorted,
-}
-
-/// How closely images are looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Check {
-    /// The header must tell format and size.
-    Header,
-    /// The whole image must decode.
-    Decode,
-}
-
-/// What happens to bad images.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OnBad {
-    /// They are left out and listed in the ledger.
-    Skip,
-    /// The conversion fails.
-    Fail,
-}
-
-/// How to convert.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ConvertOptions {
-    /// Decides the order and the sample that is measured.
-    pub seed: u64,
-    /// The order in which images are written.
-    pub order: Order,
-    /// Convert only so many images, the first in that order.
-    pub limit: Option<NonZeroU64>,
-    /// Row groups hold at most so many bytes of images, or a single image.
-    pub row_group_bytes: NonZeroU64,
-    /// Shards hold at most so many bytes of images, or a single row group.
-    pub shard_bytes: NonZeroU64,
-    /// How closely images are looked at.
-    pub check: Check,
-    /// What happens to bad images.
-    pub on_bad: OnBad,
-    /// How many bad images are tolerated when they are skipped; without it, any number.
-    pub bad_budget: Option<u64>,
-    /// Measure mean and deviation of the pixels on so many images.
-    pub measure: Option<NonZeroU64>,
-    /// Threads that read and examine images; the output does not depend on it.
-    pub workers: NonZeroUsize,
-    /// Replace the data set at the destination.
-    pub overwrite: bool,
-}
-
-impl Default for ConvertOptions {
-    fn default() -> Self {
-        const MIB: u64 = 1 << 20;
-        ConvertOptions {
-            seed: 0,
-            order: Order::Shuffled,
-            limit: None,
-            row_group_bytes: NonZeroU64::MIN.saturating_add(16 * MIB - 1),
-            shard_bytes: NonZeroU64::MIN.saturating_add(256 * MIB - 1),
-            check: Check::Header,
-            on_bad: OnBad::Skip,
-            bad_budget: None,
-            measure: None,
-            workers: available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            overwrite: false,
-        }
-    }
-}
 
 /// How far a conversion or a verification is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -132,38 +66,14 @@ pub struct Progress {
     pub bad: u64,
 }
 
-/// What a conversion did.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ConvertReport {
-    /// Images written.
-    pub rows: u64,
-    /// Shards written.
-    pub shards: u64,
-    /// Row groups written.
-    pub row_groups: u64,
-    /// Bytes of the images.
-    pub image_bytes: u64,
-    /// Bytes of all files written.
-    pub output_bytes: u64,
-    /// Bad images, listed in `quarantine.jsonl`.
-    pub bad: u64,
-    /// Files that are no images.
-    pub skipped: u64,
-    /// Classes.
-    pub classes: u64,
-    /// Mean and deviation of the pixels, if measured.
-    pub pixel_stats: Option<PixelStats>,
-    /// XXH3-64 of the data set's content, in hexadecimal.
-    pub fingerprint: String,
-}
-
 /// Converts the images of `source` to a data set at `destination`.
 ///
-/// Calls `progress` for every image, from this thread.
+/// Calls `progress` for every image, from this thread. Does nothing if the same conversion has been there before.
 ///
 /// # Errors
 ///
-/// See [`DatasetError`]; the destination is then as it was before.
+/// See [`DatasetError`]; the destination is then as it was before. What is finished is kept beside it, to be resumed, unless
+/// the error is about the images themselves.
 pub fn convert(
     source: &dyn ImageSource,
     destination: &Path,
@@ -171,224 +81,109 @@ pub fn convert(
     examiner: &dyn ImageExaminer,
     progress: &dyn Fn(Progress),
 ) -> Result<ConvertReport, DatasetError> {
-    check_options(options)?;
-    let order = writing_order(source.len(), options);
-    if order.is_empty() {
+    options.check()?;
+    let plan = Plan::new(source, options);
+    if plan.images() == 0 {
         return Err(no_images(source, 0));
     }
-    let staging = Staging::begin(destination, options.overwrite)?;
-    let mut conversion = Conversion::begin(source, &order, options, staging.folder())?;
-    let total = order.len() as u64;
-    read_in_order(
-        total,
-        options.workers,
-        |ticket| bytes_to_read(source.bytes(order[ticket as usize])),
-        |ticket| look(source, order[ticket as usize], options.check, is_measured(ticket, total, options), examiner),
-        |ticket, looked| {
-            conversion.take(ticket, looked)?;
-            progress(conversion.progress);
-            Ok(())
-        },
-    )?;
-    if conversion.rows == 0 {
-        return Err(no_images(source, conversion.progress.bad));
+    let head = Head {
+        configuration: configuration(options, source),
+        part: options.part,
+        splits: options.split_names(),
+        class_names: source.class_names().to_vec(),
+        skipped: source.skipped(),
+        units: plan.units(),
+        images: plan.images(),
+    };
+    let remains = match (options.resume, options.overwrite) {
+        (true, _) => Remains::Resume,
+        (false, true) => Remains::Clear,
+        (false, false) => Remains::Refuse,
+    };
+    let report_on = |destination: &Path| match options.part {
+        None => report(destination, &head),
+        Some(_) => report_part(destination, &head, plan.units_of(options.part)),
+    };
+    let Begun::Work(staging) = Staging::begin(destination, &head, options.overwrite, remains)? else {
+        return Ok(ConvertReport { unchanged: true, ..report_on(destination)? });
+    };
+    match make_units(source, &plan, options, &staging, examiner, progress)
+        .and_then(|records| finish(source, &head, &staging, &records))
+    {
+        Ok(()) => report_on(&staging.publish(&head)?),
+        Err(error) => Err(staging.abandon(error)),
     }
-    let report = conversion.finish()?;
-    staging.publish(options.overwrite)?;
-    Ok(report)
 }
 
-fn check_options(options: &ConvertOptions) -> Result<(), DatasetError> {
-    // The columns beside the images need some room below the limit of the format.
-    let max = GROUP_BYTES_MAX / 2;
-    if options.row_group_bytes.get() > max {
-        let reason = format!("expected at most {max} bytes, got {}", options.row_group_bytes);
-        return Err(DatasetError::InvalidOption { option: "row group size", reason });
+/// Makes all units that are not there yet; gives the records of all.
+fn make_units(
+    source: &dyn ImageSource,
+    plan: &Plan,
+    options: &ConvertOptions,
+    staging: &Staging,
+    examiner: &dyn ImageExaminer,
+    progress: &dyn Fn(Progress),
+) -> Result<Vec<UnitRecord>, DatasetError> {
+    let units = plan.units_of(options.part);
+    let mut records = staging.finished_units(units.clone(), options)?;
+    let first_unit = units.start + records.len() as u32;
+    let format = ShardFormat::new(options.layout(), source.class_names())
+        .map_err(|source| DatasetError::write(staging.folder(), source))?;
+    let task = Task { source, plan, options, format, folder: staging.folder(), units: staging.units() };
+    let positions = plan.positions(first_unit..units.end);
+    let all = plan.positions(units);
+    let made = thread::scope(|scope| {
+        let (committer, jobs) = Committer::start(scope, &task.units)?;
+        let mut work = Work::begin(&task, jobs, first_unit, &records, all.end - all.start);
+        let at = |ticket: u64| plan.image(positions.start + ticket);
+        let outcome = read_in_order(
+            positions.end - positions.start,
+            options.workers,
+            |ticket| bytes_in_flight(source.bytes(at(ticket)), options.encode),
+            |ticket| {
+                let measure = is_measured(positions.start + ticket, plan.images(), options);
+                look(source, at(ticket), options, measure, examiner)
+            },
+            |ticket, looked| {
+                work.take(positions.start + ticket, looked)?;
+                progress(work.progress);
+                Ok(())
+            },
+        );
+        // The committer ends when nobody can send it anything any more. Its error is the cause of others.
+        drop(work);
+        let made = committer.join()?;
+        outcome.map(|()| made)
+    })?;
+    records.extend(made);
+    Ok(records)
+}
+
+/// Writes what makes units a data set; a part stays as it is.
+fn finish(
+    source: &dyn ImageSource,
+    head: &Head,
+    staging: &Staging,
+    records: &[UnitRecord],
+) -> Result<(), DatasetError> {
+    if head.part.is_some() {
+        return Ok(());
     }
-    Ok(())
+    if records.iter().all(|record| record.rows() == 0) {
+        return Err(no_images(source, records.iter().map(|record| record.count(LeftOutKind::Bad)).sum()));
+    }
+    write_manifests(staging.folder(), head, records)
 }
 
 fn no_images(source: &dyn ImageSource, bad: u64) -> DatasetError {
     DatasetError::NoImages { path: source.location().into(), skipped: source.skipped(), bad }
 }
 
-/// Which images are written, in order, as their numbers in the listing.
-fn writing_order(images: usize, options: &ConvertOptions) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..images).collect();
-    if options.order == Order::Shuffled {
-        RandomStream::new(&[options.seed, u64::from_le_bytes(*b"convert\0")]).shuffle(&mut order);
-    }
-    if let Some(limit) = options.limit {
-        order.truncate(usize::try_from(limit.get()).unwrap_or(usize::MAX));
-    }
-    order
-}
-
 /// Whether an image belongs to the sample that is measured: as many as asked for, evenly spread over the order, from a
 /// phase that the seed decides.
-fn is_measured(ticket: u64, total: u64, options: &ConvertOptions) -> bool {
+fn is_measured(position: u64, total: u64, options: &ConvertOptions) -> bool {
     let Some(wanted) = options.measure else { return false };
     let phase = RandomStream::new(&[options.seed, u64::from_le_bytes(*b"measure\0")]).below(total);
-    let steps = |ticket: u64| (u128::from(ticket) * u128::from(wanted.get()) + u128::from(phase)) / u128::from(total);
-    steps(ticket) != steps(ticket + 1)
-}
-
-/// What has been taken in order until now, and what becomes of it.
-struct Conversion<'a> {
-    source: &'a dyn ImageSource,
-    order: &'a [usize],
-    options: &'a ConvertOptions,
-    folder: &'a Path,
-    shards: ShardSet<'a>,
-    group: Vec<Row>,
-    /// Images of the row group, bad ones included.
-    group_sources: usize,
-    group_source_bytes: u64,
-    ledger: Option<BufWriter<fs_err::File>>,
-    pixels: PixelAverage,
-    rows: u64,
-    image_bytes: u64,
-    progress: Progress,
-}
-
-impl<'a> Conversion<'a> {
-    fn begin(
-        source: &'a dyn ImageSource,
-        order: &'a [usize],
-        options: &'a ConvertOptions,
-        folder: &'a Path,
-    ) -> Result<Self, DatasetError> {
-        Ok(Conversion {
-            source,
-            order,
-            options,
-            folder,
-            shards: ShardSet::new(folder, options.shard_bytes.get(), source.class_names())?,
-            group: Vec::new(),
-            group_sources: 0,
-            group_source_bytes: 0,
-            ledger: None,
-            pixels: PixelAverage::default(),
-            rows: 0,
-            image_bytes: 0,
-            progress: Progress { total: order.len() as u64, ..Progress::default() },
-        })
-    }
-
-    fn take(&mut self, ticket: u64, looked: Looked) -> Result<(), DatasetError> {
-        let image = self.order[ticket as usize];
-        let bytes = self.group_source_bytes.saturating_add(looked.source_bytes);
-        let full = bytes > self.options.row_group_bytes.get() || self.group_sources == GROUP_ROWS_MAX;
-        if full && self.group_sources > 0 {
-            self.flush_group()?;
-        }
-        self.group_sources += 1;
-        self.group_source_bytes += looked.source_bytes;
-        self.progress.done += 1;
-        self.progress.bytes += looked.source_bytes;
-        match looked.outcome {
-            Ok(good) => {
-                if let Some(sums) = &good.sums {
-                    self.pixels.add(sums);
-                }
-                self.rows += 1;
-                self.image_bytes += good.bytes.len() as u64;
-                self.group.push(Row {
-                    bytes: good.bytes,
-                    path: self.source.path(image),
-                    label: self.source.label(image),
-                    width_px: good.width_px,
-                    height_px: good.height_px,
-                });
-                Ok(())
-            }
-            Err(bad) => self.set_aside(image, bad),
-        }
-    }
-
-    fn flush_group(&mut self) -> Result<(), DatasetError> {
-        self.shards.write_group(std::mem::take(&mut self.group), self.group_source_bytes)?;
-        self.group_sources = 0;
-        self.group_source_bytes = 0;
-        Ok(())
-    }
-
-    /// Puts a bad image on the ledger, or fails over it.
-    fn set_aside(&mut self, image: usize, bad: BadImage) -> Result<(), DatasetError> {
-        let (path, reason) = (PathBuf::from(self.source.full_path(image)), bad.reason);
-        if self.options.on_bad == OnBad::Fail {
-            return Err(DatasetError::BadImage { path, reason });
-        }
-        self.progress.bad += 1;
-        tracing::warn!("bad image `{}`: {reason}", path.display());
-        if let Some(budget) = self.options.bad_budget.filter(|&budget| self.progress.bad > budget) {
-            return Err(DatasetError::BadBudgetExceeded { bad: self.progress.bad, budget, path, reason });
-        }
-        let xxh3 = bad.xxh3.map(|sum| format!("{sum:016x}"));
-        let line = json!({ "source": self.source.path(image), "reason": reason, "xxh3": xxh3 });
-        let ledger = match &mut self.ledger {
-            Some(ledger) => ledger,
-            None => self.ledger.insert(BufWriter::new(fs_err::File::create(self.folder.join(LEDGER_FILE))?)),
-        };
-        writeln!(ledger, "{line}")?;
-        Ok(())
-    }
-
-    fn finish(mut self) -> Result<ConvertReport, DatasetError> {
-        self.flush_group()?;
-        if let Some(mut ledger) = self.ledger.take() {
-            ledger.flush()?;
-            ledger.get_ref().sync_all()?;
-        }
-        let pixel_stats = self.pixels.finish();
-        let (entries, shard_bytes) = self.shards.finish()?;
-        let class_names = self.source.class_names().to_vec();
-        let (manifest, manifest_bytes) = write_manifest(
-            self.folder,
-            entries,
-            class_names,
-            configuration(self.options, self.source.format()),
-            pixel_stats,
-        )?;
-        Ok(ConvertReport {
-            rows: self.rows,
-            shards: manifest.shards(),
-            row_groups: manifest.row_groups().len() as u64,
-            image_bytes: self.image_bytes,
-            output_bytes: shard_bytes + manifest_bytes,
-            bad: self.progress.bad,
-            skipped: self.source.skipped(),
-            classes: manifest.class_names().len() as u64,
-            pixel_stats,
-            fingerprint: format!("{:016x}", manifest.fingerprint()),
-        })
-    }
-}
-
-fn write_manifest(
-    folder: &Path,
-    entries: Vec<RowGroupEntry>,
-    class_names: Vec<String>,
-    conversion: Value,
-    pixel_stats: Option<PixelStats>,
-) -> Result<(Manifest, u64), DatasetError> {
-    let path = folder.join(MANIFEST_FILE);
-    let manifest = Manifest::new(entries, class_names, conversion, pixel_stats)
-        .map_err(|reason| DatasetError::ManifestCorrupt { path: path.to_string_lossy().into_owned(), reason })?;
-    let mut file = fs_err::File::create(&path)?;
-    manifest.write(&mut file).map_err(|source| DatasetError::write(&path, source))?;
-    file.sync_all()?;
-    let bytes = file.metadata()?.len();
-    Ok((manifest, bytes))
-}
-
-/// The options that decide what is written, for the manifest.
-fn configuration(options: &ConvertOptions, format: SourceFormat) -> Value {
-    let mut configuration = json!(options);
-    if let Value::Object(fields) = &mut configuration {
-        fields.remove("workers");
-        fields.remove("overwrite");
-        fields.insert("source".to_owned(), json!(format.name()));
-    }
-    configuration
+    let steps = |at: u64| (u128::from(at) * u128::from(wanted.get()) + u128::from(phase)) / u128::from(total);
+    steps(position) != steps(position + 1)
 }

@@ -25,7 +25,7 @@ type Message = (u64, Result<Looked, DatasetError>);
 pub(super) fn read_in_order(
     count: u64,
     workers: NonZeroUsize,
-    bytes_to_read: impl Fn(u64) -> u64 + Sync,
+    bytes_in_flight: impl Fn(u64) -> u64 + Sync,
     look: impl Fn(u64) -> Result<Looked, DatasetError> + Sync,
     take: impl FnMut(u64, Looked) -> Result<(), DatasetError>,
 ) -> Result<(), DatasetError> {
@@ -39,10 +39,10 @@ pub(super) fn read_in_order(
         let _closes = CloseOnDrop(&turnstile);
         for worker in 0..workers {
             let (sender, turnstile, next_ticket) = (sender.clone(), &turnstile, &next_ticket);
-            let (bytes_to_read, look) = (&bytes_to_read, &look);
+            let (bytes_in_flight, look) = (&bytes_in_flight, &look);
             let work = move || {
                 while let Some(ticket) = take_ticket(next_ticket, count) {
-                    if !serve(ticket, turnstile, &sender, bytes_to_read, look) {
+                    if !serve(ticket, turnstile, &sender, bytes_in_flight, look) {
                         break;
                     }
                 }
@@ -50,7 +50,7 @@ pub(super) fn read_in_order(
             thread::Builder::new().name(format!("patchstream-read-{worker}")).spawn_scoped(scope, work)?;
         }
         drop(sender);
-        take_in_order(count, &receiver, &turnstile, take)
+        take_in_order(count, &receiver, &turnstile, &bytes_in_flight, take)
     })
 }
 
@@ -64,16 +64,17 @@ fn serve(
     ticket: u64,
     turnstile: &Turnstile,
     sender: &Sender<Message>,
-    bytes_to_read: &impl Fn(u64) -> u64,
+    bytes_in_flight: &impl Fn(u64) -> u64,
     look: &impl Fn(u64) -> Result<Looked, DatasetError>,
 ) -> bool {
-    turnstile.admit(ticket, bytes_to_read(ticket)) && sender.send((ticket, look(ticket))).is_ok()
+    turnstile.admit(ticket, bytes_in_flight(ticket)) && sender.send((ticket, look(ticket))).is_ok()
 }
 
 fn take_in_order(
     count: u64,
     receiver: &Receiver<Message>,
     turnstile: &Turnstile,
+    bytes_in_flight: impl Fn(u64) -> u64,
     mut take: impl FnMut(u64, Looked) -> Result<(), DatasetError>,
 ) -> Result<(), DatasetError> {
     let mut early = BTreeMap::new();
@@ -85,11 +86,9 @@ fn take_in_order(
             let (arrived, looked) = receiver.recv().map_err(|_| DatasetError::Internal { what: "a reader" })?;
             early.insert(arrived, looked);
         };
-        let looked: Looked = looked?;
-        let bytes = looked.bytes_read();
-        take(ticket, looked)?;
+        take(ticket, looked?)?;
         // Only now, so that no further large image arrives while the taker writes out the row group before this one.
-        turnstile.release(bytes);
+        turnstile.release(bytes_in_flight(ticket));
     }
     Ok(())
 }

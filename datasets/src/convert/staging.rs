@@ -1,18 +1,67 @@
-//! A folder that appears whole or not at all.
+//! A folder that appears whole or not at all, and that a killed conversion can be resumed in.
 //!
-//! Everything is written to a hidden folder beside the destination and renamed at the end. The folder is locked while it
-//! is in use, so a second conversion to the same destination is told apart from the remains of one that was killed.
+//! Everything is written to a hidden folder beside the destination and renamed at the end. It has a folder `units` with what
+//! is being made ([`Head`]) and a record of each finished unit; that goes away when the data set is whole. The hidden folder
+//! is locked while it is in use, so a second conversion to the same destination is told apart from one that was killed.
 
 use std::fs::TryLockError;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{LEDGER_FILE, SHARD_PREFIX};
+use super::LEDGER_FILE;
+use super::configuration::difference;
+use super::options::{ConvertOptions, Part};
+use super::record::{UnitRecord, is_record};
 use crate::error::DatasetError;
 use crate::manifest::{MANIFEST_FILE, Manifest};
+
+/// The folder of the records, inside the one that is being written.
+pub(super) const UNITS: &str = "units";
+/// What is being made, inside of [`UNITS`].
+const HEAD_FILE: &str = "conversion.json";
+
+/// What is being made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Head {
+    /// Everything that decides what is written.
+    pub(super) configuration: Value,
+    /// Which part of it this is, unless it is all.
+    pub(super) part: Option<Part>,
+    /// The names of the splits, the rest first; a single one means that nothing is split.
+    pub(super) splits: Vec<String>,
+    pub(super) class_names: Vec<String>,
+    /// Files of the source that are no images.
+    pub(super) skipped: u64,
+    /// Units in all parts together.
+    pub(super) units: u32,
+    /// Images in all parts together.
+    pub(super) images: u64,
+}
+
+/// What becomes of the remains of an interrupted conversion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// They are an error.
+    Refuse,
+    /// They are gone on with.
+    Resume,
+    /// They are thrown away.
+    Clear,
+}
+
+/// What there is to do for a destination.
+pub(super) enum Begun {
+    /// It is there already, made as asked for.
+    Finished,
+    Work(Staging),
+}
 
 pub(super) struct Staging {
     destination: PathBuf,
@@ -22,17 +71,22 @@ pub(super) struct Staging {
     replaced: PathBuf,
     /// The open folder `partial`; its lock ends with it.
     lock: fs_err::File,
-    published: bool,
+    overwrite: bool,
 }
 
 impl Staging {
-    /// Prepares an empty folder beside `destination`, after removing what a killed conversion left there.
+    /// Prepares the folder beside `destination`.
     ///
     /// # Errors
     ///
-    /// If the destination exists and may not be replaced, if another conversion writes to it, or if its parent cannot
-    /// be written to.
-    pub(super) fn begin(destination: &Path, overwrite: bool) -> Result<Staging, DatasetError> {
+    /// If the destination is something else than `head` and may not be replaced, if another conversion writes to it, if there
+    /// are remains of another one, or if its parent cannot be written to.
+    pub(super) fn begin(
+        destination: &Path,
+        head: &Head,
+        overwrite: bool,
+        remains: Remains,
+    ) -> Result<Begun, DatasetError> {
         let destination = std::path::absolute(destination)?;
         let (Some(name), Some(parent)) = (destination.file_name(), destination.parent()) else {
             return Err(DatasetError::InvalidOption {
@@ -52,13 +106,39 @@ impl Staging {
             // A conversion was killed between its two renames: what it meant to replace is still whole.
             fs_err::rename(&replaced, &destination)?;
         }
-        check_destination(&destination, overwrite)?;
-        let lock = lock_folder(&partial, &destination)?;
-        remove_contents(&partial)?;
-        if exists(&replaced)? {
-            fs_err::remove_dir_all(&replaced)?;
+        if exists(&destination)? {
+            let resumes = remains == Remains::Resume && exists(&partial)?;
+            if (!overwrite || remains == Remains::Resume) && !resumes && is_finished(&destination, head, overwrite)? {
+                return Ok(Begun::Finished);
+            }
+            check_replaceable(&destination, overwrite)?;
         }
-        Ok(Staging { destination, partial, replaced, lock, published: false })
+        let lock = lock_folder(&partial, &destination)?;
+        let staging = Staging { destination, partial, replaced, lock, overwrite };
+        staging.prepare(head, remains)?;
+        if exists(&staging.replaced)? {
+            fs_err::remove_dir_all(&staging.replaced)?;
+        }
+        Ok(Begun::Work(staging))
+    }
+
+    /// Empties the folder, or makes sure that what is in it belongs to `head`.
+    fn prepare(&self, head: &Head, remains: Remains) -> Result<(), DatasetError> {
+        if let Some(found) = read_head(&self.partial)?.filter(|_| remains != Remains::Clear) {
+            if remains == Remains::Refuse {
+                return Err(DatasetError::DestinationUnfinished { path: self.destination.clone() });
+            }
+            return check_same(&self.destination, &found.configuration, found.part, head);
+        }
+        remove_contents(&self.partial)?;
+        fs_err::create_dir(self.units())?;
+        if head.splits.len() > 1 {
+            for split in &head.splits {
+                fs_err::create_dir(self.partial.join(split))?;
+            }
+        }
+        // The last thing, because a folder with this file in it is ready.
+        write_whole(&self.units().join(HEAD_FILE), serde_json::json!(head).to_string().as_bytes())
     }
 
     /// The folder to write to.
@@ -66,16 +146,49 @@ impl Staging {
         &self.partial
     }
 
-    /// Makes the folder appear at the destination. Its files must have been synced.
+    /// The folder of the records.
+    pub(super) fn units(&self) -> PathBuf {
+        self.partial.join(UNITS)
+    }
+
+    /// The records of the units that are finished, from the first on.
+    pub(super) fn finished_units(
+        &self,
+        units: Range<u32>,
+        options: &ConvertOptions,
+    ) -> Result<Vec<UnitRecord>, DatasetError> {
+        let mut records = Vec::new();
+        for unit in units {
+            let Some(record) = UnitRecord::load(&self.units(), unit)? else { break };
+            let is_there = |split: usize| {
+                let path = self.partial.join(shard_path(options, split, unit));
+                let bytes = record.splits[split].shard_bytes;
+                bytes == 0 || fs_err::metadata(path).is_ok_and(|metadata| metadata.len() == bytes)
+            };
+            if record.splits.len() != options.splits.len() + 1 || !(0..record.splits.len()).all(is_there) {
+                break;
+            }
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// Makes the folder appear at the destination; gives its path. Its files must have been synced. The records stay with a
+    /// part and go with all else.
     ///
     /// Where something is replaced, that takes two renames; a crash between them is repaired by the next conversion to
     /// the same destination.
-    pub(super) fn publish(mut self, overwrite: bool) -> Result<(), DatasetError> {
+    pub(super) fn publish(self, head: &Head) -> Result<PathBuf, DatasetError> {
+        if head.splits.len() > 1 {
+            for split in &head.splits {
+                fs_err::File::open(self.partial.join(split))?.sync_all()?;
+            }
+        }
         self.lock.sync_all()?;
-        // What lies there may have changed since the conversion began.
-        check_destination(&self.destination, overwrite)?;
         let replaces = exists(&self.destination)?;
         if replaces {
+            // What lies there may have changed since the conversion began.
+            check_replaceable(&self.destination, self.overwrite)?;
             fs_err::rename(&self.destination, &self.replaced)?;
         }
         if let Err(error) = fs_err::rename(&self.partial, &self.destination) {
@@ -84,25 +197,65 @@ impl Staging {
             }
             return Err(error.into());
         }
-        self.published = true;
         if let Some(parent) = self.destination.parent() {
             fs_err::File::open(parent)?.sync_all()?;
+        }
+        if head.part.is_none() {
+            fs_err::remove_dir_all(self.destination.join(UNITS))?;
         }
         if replaces {
             fs_err::remove_dir_all(&self.replaced)?;
         }
-        Ok(())
+        Ok(self.destination)
+    }
+
+    /// Ends a conversion that failed. What is finished is kept where going on makes sense, and the error then says so.
+    pub(super) fn abandon(self, error: DatasetError) -> DatasetError {
+        let records = fs_err::read_dir(self.units()).into_iter().flatten().flatten();
+        let shards = records.filter(|entry| is_record(&entry.path())).count() as u64;
+        let is_final = matches!(error, DatasetError::BadImage { .. } | DatasetError::NoImages { .. });
+        if shards > 0 && !is_final {
+            return DatasetError::Unfinished { source: Box::new(error), shards };
+        }
+        if let Err(error) = fs_err::remove_dir_all(&self.partial) {
+            tracing::warn!("an unfinished conversion could not be removed: {error}");
+        }
+        error
     }
 }
 
-impl Drop for Staging {
-    fn drop(&mut self) {
-        if !self.published
-            && let Err(error) = fs_err::remove_dir_all(&self.partial)
-        {
-            tracing::warn!("an unfinished conversion could not be removed: {error}");
-        }
+/// Where the shard of a split lies in the folder.
+pub(super) fn shard_path(options: &ConvertOptions, split: usize, unit: u32) -> PathBuf {
+    let name = &options.split_names()[split];
+    split_folder(options.splits.len() + 1, name).join(shard_name(name, unit))
+}
+
+/// A shard is named as its split, because Hugging Face `datasets` then takes such files, and only them, for the data.
+pub(super) fn shard_name(split: &str, unit: u32) -> String {
+    format!("{split}-{unit:05}.parquet")
+}
+
+/// The folder of a split's data set: all of it where nothing is split.
+pub(super) fn split_folder(splits: usize, name: &str) -> PathBuf {
+    if splits > 1 { PathBuf::from(name) } else { PathBuf::new() }
+}
+
+/// What a folder that is being written, or holds a part, is meant to be.
+pub(super) fn read_head(folder: &Path) -> Result<Option<Head>, DatasetError> {
+    match fs_err::read(folder.join(UNITS).join(HEAD_FILE)) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        read => Ok(serde_json::from_slice(&read?).ok()),
     }
+}
+
+/// Writes a file that appears whole.
+pub(super) fn write_whole(path: &Path, content: &[u8]) -> Result<(), DatasetError> {
+    use std::io::Write;
+    let beside = path.with_extension("new");
+    let mut file = fs_err::File::create(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    Ok(fs_err::rename(&beside, path)?)
 }
 
 fn exists(path: &Path) -> io::Result<bool> {
@@ -113,11 +266,43 @@ fn exists(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// A destination is free, or a data set with nothing else in its folder that may be replaced.
-fn check_destination(destination: &Path, overwrite: bool) -> Result<(), DatasetError> {
-    if !exists(destination)? {
+/// Whether what lies at the destination is what shall be made; if it is another data set and may not be replaced, how it
+/// differs is the error.
+fn is_finished(destination: &Path, head: &Head, overwrite: bool) -> Result<bool, DatasetError> {
+    let first = head.splits.first().map_or("", |name| name);
+    let manifests = [destination.join(MANIFEST_FILE), destination.join(first).join(MANIFEST_FILE)];
+    let manifest = manifests.iter().find_map(|path| {
+        let bytes = fs_err::read(path).ok()?;
+        Manifest::parse(Bytes::from(bytes), &path.to_string_lossy()).ok()
+    });
+    let same = match (manifest, read_head(destination)?) {
+        (Some(manifest), _) => check_same(destination, manifest.conversion(), None, head),
+        (None, Some(found)) => check_same(destination, &found.configuration, found.part, head),
+        (None, None) => return Ok(false),
+    };
+    if same.is_ok() && head.part.is_none() && exists(&destination.join(UNITS))? {
+        // A conversion was killed right at its end.
+        fs_err::remove_dir_all(destination.join(UNITS))?;
+    }
+    if overwrite { Ok(same.is_ok()) } else { same.map(|()| true) }
+}
+
+fn check_same(destination: &Path, was: &Value, part: Option<Part>, head: &Head) -> Result<(), DatasetError> {
+    let differs = |option: String, was: String, is: String| {
+        Err(DatasetError::DestinationDiffers { path: destination.to_owned(), option, was, is })
+    };
+    if let Some(found) = difference(was, &head.configuration) {
+        return differs(found.option, found.was, found.is);
+    }
+    if part == head.part {
         return Ok(());
     }
+    let text = |part: Option<Part>| part.map_or_else(|| "not given".to_owned(), |part| part.to_string());
+    differs("--part".to_owned(), text(part), text(head.part))
+}
+
+/// What may be replaced is a data set with nothing else in its folder.
+fn check_replaceable(destination: &Path, overwrite: bool) -> Result<(), DatasetError> {
     if !overwrite {
         return Err(DatasetError::DestinationExists { path: destination.to_owned() });
     }
@@ -125,20 +310,43 @@ fn check_destination(destination: &Path, overwrite: bool) -> Result<(), DatasetE
     if !fs_err::symlink_metadata(destination)?.is_dir() {
         return Err(foreign("it is not a folder".to_owned()));
     }
-    let manifest = destination.join(MANIFEST_FILE);
-    if !exists(&manifest)? {
+    let is_set = |folder: &Path| exists(&folder.join(MANIFEST_FILE));
+    let mut splits = Vec::new();
+    for entry in fs_err::read_dir(destination)? {
+        let path = entry?.path();
+        if path.is_dir() && is_set(&path)? {
+            splits.push(path);
+        }
+    }
+    if !is_set(destination)? && splits.is_empty() && read_head(destination)?.is_none() {
         return Err(foreign(format!("it has no `{MANIFEST_FILE}`")));
     }
-    match Manifest::parse(Bytes::from(fs_err::read(&manifest)?), &manifest.to_string_lossy()) {
-        Ok(_) | Err(DatasetError::ManifestVersion { .. }) => {}
-        Err(error) => return Err(foreign(error.to_string())),
+    for folder in splits.iter().map(PathBuf::as_path).chain([destination]) {
+        check_contents(folder, &splits).map_err(foreign)?;
     }
-    for entry in fs_err::read_dir(destination)? {
-        let name = entry?.file_name();
+    Ok(())
+}
+
+/// Whether a folder holds nothing but what a conversion writes.
+fn check_contents(folder: &Path, splits: &[PathBuf]) -> Result<(), String> {
+    let manifest = folder.join(MANIFEST_FILE);
+    if let Ok(bytes) = fs_err::read(&manifest) {
+        match Manifest::parse(Bytes::from(bytes), &manifest.to_string_lossy()) {
+            Ok(_) | Err(DatasetError::ManifestVersion { .. }) => {}
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    for entry in fs_err::read_dir(folder).map_err(|error| error.to_string())? {
+        let entry = entry.map_err(|error| error.to_string())?;
+        let name = entry.file_name();
         let text = name.to_string_lossy();
-        let is_shard = text.strip_prefix(SHARD_PREFIX).is_some_and(|rest| rest.ends_with(".parquet"));
-        if !is_shard && text != MANIFEST_FILE && text != LEDGER_FILE {
-            return Err(foreign(format!("`{text}` in it is not part of one")));
+        let is_shard = text
+            .strip_suffix(".parquet")
+            .and_then(|stem| stem.rsplit_once('-'))
+            .is_some_and(|(_, number)| number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit()));
+        let is_ours = is_shard || [MANIFEST_FILE, LEDGER_FILE, UNITS].contains(&&*text);
+        if !is_ours && !splits.contains(&entry.path()) {
+            return Err(format!("`{text}` in it is not part of one"));
         }
     }
     Ok(())

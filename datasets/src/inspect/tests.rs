@@ -1,3 +1,5 @@
+use std::num::NonZeroU64;
+
 use super::*;
 use crate::testing::{PpmExaminer, dataset, open, source};
 
@@ -15,6 +17,21 @@ fn summary_counts_everything() {
     assert_eq!(summary.image_bytes, (0..61).map(|image| 29 + 10 * image).sum::<u64>());
     assert!(summary.shards > 1 && summary.row_groups > summary.shards, "{summary:?}");
     assert!(serde_json::to_string(&summary).unwrap().contains("row_group_bytes"));
+}
+
+#[test]
+fn samples_are_spread_and_pixels_measured() {
+    let (_parent, dataset) = dataset(61);
+    let ids = |count, seed| -> Vec<u64> {
+        sample_rows(&dataset, NonZeroU64::new(count).unwrap(), seed).map(|row| row.unwrap().sample_id()).collect()
+    };
+    assert_eq!(ids(100, 3), (0..61).collect::<Vec<_>>());
+    let six = ids(6, 0);
+    assert!(six.len() == 6 && six.windows(2).all(|pair| (10..=11).contains(&(pair[1] - pair[0]))), "{six:?}");
+    assert!((1..20).any(|seed| ids(6, seed) != six), "the seed decides");
+
+    let stats = measure_pixels(&dataset, &PpmExaminer, NonZeroU64::new(9).unwrap(), 0).unwrap().unwrap();
+    assert!(stats.images == 9 && (stats.mean[0] - 100.0 / 255.0).abs() < 1e-12, "{stats:?}");
 }
 
 #[test]

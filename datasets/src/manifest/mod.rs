@@ -4,6 +4,8 @@
 //! `manifest.parquet` and back.
 
 mod file;
+#[cfg(all(test, target_os = "linux"))]
+mod huge_tests;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +22,9 @@ pub const MANIFEST_FILE: &str = "manifest.parquet";
 /// No row group is longer than this many bytes, so that a corrupt manifest cannot ask for any amount of memory. Parquet
 /// itself ends at 2 GiB a page.
 pub const GROUP_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of the smallest raw image: `P6 1 1 255` and a pixel.
+const RAW_IMAGE_BYTES_MIN: u64 = 14;
 
 /// Where a row group lies, and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,8 +197,12 @@ fn check_entry(entry: &RowGroupEntry) -> Result<(), String> {
     if entry.offset.checked_add(entry.length).is_none() {
         return Err("its byte range does not fit in 64 bits".to_owned());
     }
-    // An image takes at least the four bytes of its length, so more rows than that cannot be there.
-    if u64::from(entry.rows) * 4 > entry.length || entry.image_bytes > entry.length {
+    // What is stored as it is takes at least the four bytes of its length. Compressed images are raw ones, of at least so many
+    // bytes each, and unpacked no larger than a row group may be; so no manifest can ask for any amount of memory.
+    let as_it_is = u64::from(entry.rows) * 4 <= entry.length && entry.image_bytes <= entry.length;
+    let compressed =
+        u64::from(entry.rows) * RAW_IMAGE_BYTES_MIN <= entry.image_bytes && entry.image_bytes <= GROUP_BYTES_MAX;
+    if !as_it_is && !compressed {
         return Err(format!("{} rows of {} bytes do not fit in {}", entry.rows, entry.image_bytes, entry.length));
     }
     Ok(())

@@ -5,6 +5,8 @@
 
 mod batches;
 #[cfg(test)]
+mod quality;
+#[cfg(test)]
 mod tests;
 
 use std::num::NonZeroUsize;
@@ -12,7 +14,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::batches::Batches;
+pub(crate) use self::batches::{Batches, Taken};
 use crate::manifest::Manifest;
 use crate::random::RandomStream;
 

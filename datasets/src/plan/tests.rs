@@ -6,7 +6,7 @@ use super::*;
 use crate::manifest::RowGroupEntry;
 
 /// A manifest of row groups with these numbers of rows.
-fn manifest(rows: &[u32]) -> Manifest {
+pub(super) fn manifest(rows: &[u32]) -> Manifest {
     let entries = rows.iter().enumerate().map(|(group, &rows)| RowGroupEntry {
         file: Arc::from("a"),
         offset: 4 + 4000 * group as u64,
@@ -20,7 +20,7 @@ fn manifest(rows: &[u32]) -> Manifest {
     Manifest::new(entries.collect(), Vec::new(), serde_json::Value::Null, None).unwrap()
 }
 
-fn window(groups: usize) -> Shuffle {
+pub(super) fn window(groups: usize) -> Shuffle {
     NonZeroUsize::new(groups).map_or(Shuffle::Sequential, Shuffle::Window)
 }
 

@@ -71,28 +71,22 @@ impl RemoteDestination {
         })
     }
 
+    /// Whether a data set lies there, or below, where splits are.
     fn has_manifest(&self) -> Result<bool, DatasetError> {
-        let manifest = self.store.object(MANIFEST_FILE)?;
-        match self.runtime.block_on(self.store.objects().head(&manifest)) {
-            Ok(_) => Ok(true),
-            Err(Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(remote_error("look at", &self.store.path_of(MANIFEST_FILE), &error)),
-        }
+        let listed = self.runtime.block_on(self.list())?;
+        Ok(listed.iter().any(|path| path.filename() == Some(MANIFEST_FILE)))
+    }
+
+    async fn list(&self) -> Result<Vec<Path>, DatasetError> {
+        let prefix = self.store.object("")?;
+        let listing = self.store.objects().list(Some(&prefix)).map_ok(|meta| meta.location).try_collect().await;
+        listing.map_err(|error| remote_error("list", &self.location, &error))
     }
 
     /// Removes the manifests of a data set that is replaced, and those of its shards that are not written anew. Whatever
     /// else lies there stays.
     async fn remove_old(&self, new: &[Path]) -> Result<(), DatasetError> {
-        let prefix = self.store.object("")?;
-        let failed = |error: Error| remote_error("list", &self.location, &error);
-        let listed: Vec<Path> = self
-            .store
-            .objects()
-            .list(Some(&prefix))
-            .map_ok(|meta| meta.location)
-            .try_collect()
-            .await
-            .map_err(failed)?;
+        let listed = self.list().await?;
         let (manifests, others): (Vec<Path>, Vec<Path>) =
             listed.into_iter().partition(|path| path.filename() == Some(MANIFEST_FILE));
         let stale = others.into_iter().filter(|path| is_shard(path) && !new.contains(path));

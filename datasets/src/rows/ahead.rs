@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, ready};
-use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,20 +19,23 @@ use crate::plan::{Batches, EpochPlan, Schedule, WindowOrder};
 /// Row groups that are being read at one time.
 const CONCURRENT_READS: usize = 4;
 
-/// What the task sends: a window, then the row groups that are wanted of it, in this order.
+/// What the task sends: a window, then the row groups that are wanted of it, in this order, and so on until the end.
 #[derive(Debug)]
 pub(super) enum Message {
     Window {
         order: WindowOrder,
         /// The position to go on from, which may lie inside the window.
         from: u64,
-        /// The slots of the row groups that follow.
-        wanted: Vec<u32>,
+        /// How many rows this rank takes of each slot; the row groups of those with any follow.
+        rows_wanted: Vec<u32>,
     },
     Group {
+        slot: u32,
         group: Arc<EncodedGroup>,
         room: Room,
     },
+    /// The schedule is done. A channel that closes without it was cut off.
+    End,
 }
 
 /// Goes through the windows of a schedule.
@@ -68,15 +70,14 @@ impl Planner {
                 EpochPlan::new(&self.reader.manifest, self.schedule.seed, self.epoch, self.schedule.shuffle)
             });
             let order = plan.window(plan.window_of(first.position));
-            let mut is_wanted = vec![false; order.groups.len()];
+            let mut rows_wanted = vec![0; order.groups.len()];
             let mut next = Some(first);
             while let Some(place) = next.filter(|place| place.position < order.positions.end) {
-                is_wanted[order.place_at(place.position).slot as usize] = true;
+                rows_wanted[order.place_at(place.position).slot as usize] += 1;
                 next = self.batches.next_from(place.position + 1);
             }
             self.position = order.positions.end;
-            let wanted = (0..order.groups.len() as u32).filter(|&slot| is_wanted[slot as usize]).collect();
-            return Some((order, first.position, wanted));
+            return Some((order, first.position, rows_wanted));
         }
     }
 }
@@ -86,30 +87,32 @@ type Fetching = Pin<Box<dyn Future<Output = Result<Message, DatasetError>> + Sen
 /// Follows the plan until its end, the first error, or until nobody receives any more.
 pub(super) async fn run(
     planner: Planner,
-    read_ahead_bytes: NonZeroUsize,
+    room_bytes: u64,
     stats: Arc<FetchStats>,
     sender: mpsc::Sender<Result<Message, DatasetError>>,
 ) {
     // `buffered` keeps the order, and polls the reads that are going on while the next one waits for room.
-    let mut messages = Box::pin(fetches(planner, read_ahead_bytes, stats).buffered(CONCURRENT_READS));
+    let mut messages = Box::pin(fetches(planner, room_bytes, stats).buffered(CONCURRENT_READS));
     while let Some(message) = messages.next().await {
         let failed = message.is_err();
         if sender.send(message).await.is_err() || failed {
             return;
         }
     }
+    // Whoever stopped listening knows that this is the end.
+    let _ = sender.send(Ok(Message::End)).await;
 }
 
 /// The messages in order, as futures, each begun when there is room for what it brings.
-fn fetches(planner: Planner, read_ahead_bytes: NonZeroUsize, stats: Arc<FetchStats>) -> impl Stream<Item = Fetching> {
-    let room_bytes = u32::try_from(read_ahead_bytes.get().min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
-    let room = Arc::new(Semaphore::new(room_bytes as usize));
+fn fetches(planner: Planner, room_bytes: u64, stats: Arc<FetchStats>) -> impl Stream<Item = Fetching> {
+    let room_bytes = usize::try_from(room_bytes).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
+    let room = Arc::new(Semaphore::new(room_bytes));
     let (reader, groups) = (planner.reader.clone(), VecDeque::new());
     stream::unfold((Some(planner), groups), move |(planner, mut groups)| {
         let (reader, room, stats) = (reader.clone(), room.clone(), stats.clone());
         async move {
-            if let Some(group) = groups.pop_front() {
-                let fetching = fetch_group(reader, group, room, room_bytes, stats).await;
+            if let Some((slot, group)) = groups.pop_front() {
+                let fetching = fetch_group(reader, slot, group, room, stats).await;
                 return Some((fetching, (planner, groups)));
             }
             let mut planner = planner?;
@@ -119,9 +122,10 @@ fn fetches(planner: Planner, read_ahead_bytes: NonZeroUsize, stats: Arc<FetchSta
                 (planner, window)
             });
             match planned.await {
-                Ok((planner, Some((order, from, wanted)))) => {
-                    groups.extend(wanted.iter().map(|&slot| order.groups[slot as usize] as usize));
-                    let message: Fetching = Box::pin(ready(Ok(Message::Window { order, from, wanted })));
+                Ok((planner, Some((order, from, rows_wanted)))) => {
+                    let slots = (0..).zip(&order.groups).zip(&rows_wanted).filter(|&(_, &rows)| rows > 0);
+                    groups.extend(slots.map(|((slot, &group), _)| (slot, group as usize)));
+                    let message: Fetching = Box::pin(ready(Ok(Message::Window { order, from, rows_wanted })));
                     Some((message, (Some(planner), groups)))
                 }
                 Ok((_, None)) => None,
@@ -137,17 +141,17 @@ fn fetches(planner: Planner, read_ahead_bytes: NonZeroUsize, stats: Arc<FetchSta
 /// Waits for room, and gives back the future that reads a row group.
 async fn fetch_group(
     reader: Arc<Reader>,
+    slot: u32,
     group: usize,
     room: Arc<Semaphore>,
-    room_bytes: u32,
     stats: Arc<FetchStats>,
 ) -> Fetching {
     let length = match reader.entry(group) {
         Ok(entry) => entry.length,
         Err(error) => return Box::pin(ready(Err(error))),
     };
-    // A row group that is larger than all the room takes all of it.
-    let wanted = u32::try_from(length).unwrap_or(u32::MAX).min(room_bytes);
+    // There is room for the largest window, so for every row group; the manifest caps their lengths.
+    let wanted = u32::try_from(length).unwrap_or(u32::MAX);
     let since = Instant::now();
     let Ok(permit) = room.acquire_many_owned(wanted).await else {
         return Box::pin(ready(Err(DatasetError::Internal { what: "the read-ahead" })));
@@ -157,6 +161,6 @@ async fn fetch_group(
     Box::pin(async move {
         let fetched = reader.read_group(group).await?;
         stats.arrived(length, fetched.retries);
-        Ok(Message::Group { group: Arc::new(fetched.group), room })
+        Ok(Message::Group { slot, group: Arc::new(fetched.group), room })
     })
 }

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Stopper;
 use crate::dataset::Dataset;
 use crate::error::DatasetError;
 use crate::group::{EncodedGroup, EncodedRow};
@@ -17,6 +18,7 @@ pub struct Replacer {
     seed: u64,
     shuffle: Shuffle,
     batches: Batches,
+    stopper: Stopper,
     recent: Arc<Mutex<Recent>>,
 }
 
@@ -29,8 +31,8 @@ struct Recent {
 }
 
 impl Replacer {
-    pub(super) fn new(dataset: Arc<Dataset>, schedule: &Schedule, batches: Batches) -> Replacer {
-        Replacer { dataset, seed: schedule.seed, shuffle: schedule.shuffle, batches, recent: Arc::default() }
+    pub(super) fn new(dataset: Arc<Dataset>, schedule: &Schedule, batches: Batches, stopper: Stopper) -> Replacer {
+        Replacer { dataset, seed: schedule.seed, shuffle: schedule.shuffle, batches, stopper, recent: Arc::default() }
     }
 
     /// The row to take in place of one that is bad: the epoch's order after the batch, from `global_place + attempt` on,
@@ -40,7 +42,7 @@ impl Replacer {
     ///
     /// # Errors
     ///
-    /// If the row group cannot be read or is damaged.
+    /// If the row group cannot be read or is damaged, or the stream is stopped meanwhile.
     pub fn candidate(
         &self,
         epoch: u64,
@@ -53,7 +55,7 @@ impl Replacer {
         let (group, row) = self.locate(&mut recent, epoch, position);
         let encoded = match &recent.group {
             Some((number, encoded)) if *number == group => encoded.clone(),
-            _ => self.dataset.read_group(group)?,
+            _ => self.read(group)?,
         };
         recent.group = Some((group, encoded.clone()));
         encoded.row(row).ok_or(DatasetError::OutOfRange {
@@ -61,6 +63,12 @@ impl Replacer {
             got: u64::from(row),
             count: u64::from(encoded.rows()),
         })
+    }
+
+    fn read(&self, group: usize) -> Result<Arc<EncodedGroup>, DatasetError> {
+        let read = self.stopper.unless_stopped(self.dataset.reader().clone().read_group(group));
+        let fetched = self.dataset.handle().block_on(read).ok_or(DatasetError::Internal { what: "fetching" })?;
+        Ok(Arc::new(fetched?.group))
     }
 
     fn locate(&self, recent: &mut Recent, epoch: u64, position: u64) -> (usize, u32) {

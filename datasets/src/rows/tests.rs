@@ -1,7 +1,8 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::*;
-use crate::plan::{Cursor, EpochPlan, LastBatch, Share, Shuffle};
+use crate::plan::{Cursor, EpochPlan, LastBatch, Share, Shuffle, WindowOrder};
 use crate::testing::{dataset, open};
 
 fn schedule(batch_size: usize) -> Schedule {
@@ -73,23 +74,113 @@ fn ranks_share_the_rows_and_read_only_what_they_need() {
 }
 
 #[test]
-fn reading_ahead_stops_at_its_bound() {
+fn window_and_read_ahead_keep_within_their_bound() {
     let (_parent, dataset) = dataset(60);
-    let length_max = dataset.manifest().row_groups().iter().map(|entry| entry.length).max().unwrap();
-    let bound = 2 * length_max;
-    let schedule = Schedule { end_epoch: None, ..schedule(7) };
-    let mut rows = stream(&dataset, &schedule, bound as usize);
-    let stats = rows.stats();
-    for _ in 0..200 {
-        rows.next().unwrap().unwrap();
+    let mut lengths: Vec<u64> = dataset.manifest().row_groups().iter().map(|entry| entry.length).collect();
+    lengths.sort_unstable();
+    let window_max: u64 = lengths.iter().rev().take(3).sum();
+    for read_ahead_bytes in [1, 2 * lengths[0], 2 * window_max] {
+        let schedule = Schedule { end_epoch: None, ..schedule(7) };
+        let mut rows = stream(&dataset, &schedule, read_ahead_bytes as usize);
+        let stats = rows.stats();
+        for _ in 0..200 {
+            rows.next().unwrap().unwrap();
+            let snapshot = stats.snapshot();
+            assert!(snapshot.ahead_bytes + snapshot.window_bytes <= window_max + read_ahead_bytes, "{snapshot:?}");
+        }
         let snapshot = stats.snapshot();
-        assert!(snapshot.ahead_bytes <= bound, "{snapshot:?}");
+        assert!(snapshot.consumer_wait_ns > 0 && snapshot.bytes > 0 && snapshot.window_bytes > 0, "{snapshot:?}");
+        // Dropping a stream that would go on for ever must not hang.
+        drop(rows);
     }
-    let snapshot = stats.snapshot();
-    assert!(snapshot.consumer_wait_ns > 0 && snapshot.bytes > 0, "{snapshot:?}");
-    // Dropping a stream that would go on for ever must not hang.
-    drop(rows);
-    drop(dataset);
+}
+
+#[test]
+fn the_next_window_is_there_before_the_current_one_ends_however_little_is_read_ahead() {
+    let (_parent, dataset) = dataset(60);
+    let mut rows = stream(&dataset, &schedule(7), 1);
+    let plan = EpochPlan::new(dataset.manifest(), 5, 0, schedule(7).shuffle);
+    let (window, next) = (plan.window(0), plan.window(1));
+    for _ in 0..window.rows.len() - 1 {
+        rows.next().unwrap().unwrap();
+    }
+    let bytes_of = |order: &WindowOrder| -> u64 {
+        order.groups.iter().map(|&group| dataset.manifest().row_groups()[group as usize].length).sum()
+    };
+    // One image of the old window is left; the rest of its room holds the new one, save what the largest window of all
+    // leaves over or one row group lacks.
+    let wanted = bytes_of(&next).min(bytes_of(&window)) / 2;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while rows.stats().snapshot().ahead_bytes < wanted {
+        assert!(Instant::now() < deadline, "{:?}, expected {wanted} bytes ahead", rows.stats().snapshot());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(rows.next().unwrap().unwrap().row.sample_id(), {
+        let (group, row) = window.row_at(window.positions.end - 1);
+        dataset.manifest().row_groups()[group].first_sample_id + u64::from(row)
+    });
+}
+
+#[test]
+fn rows_that_were_copied_together_are_still_theirs() {
+    let (_parent, dataset) = dataset(60);
+    for rank in 0..2 {
+        let share = Share { rank, world: NonZeroUsize::new(2).unwrap() };
+        for planned in stream(&dataset, &Schedule { share, ..schedule(7) }, 1) {
+            let row = planned.unwrap().row;
+            let (group, at) = dataset.manifest().locate(row.sample_id()).unwrap();
+            let original = dataset.read_group(group).unwrap().row(at).unwrap();
+            assert_eq!(
+                (row.bytes(), row.path(), row.label()),
+                (original.bytes(), original.path(), original.label()),
+                "sample {}",
+                row.sample_id()
+            );
+        }
+    }
+}
+
+#[test]
+fn reads_that_are_slow_or_fail_now_and_then_change_nothing_but_the_time() {
+    let (parent, dataset) = dataset(60);
+    let expected = rows(stream(&dataset, &schedule(7), 1 << 30));
+    let location = parent.path().join("set");
+    let faulty = |faults: &str| Dataset::open_with_faults(location.to_str().unwrap(), faults.parse().unwrap());
+    let dataset = Arc::new(faulty("slow=20ms@0.3,fail@0.2").unwrap());
+    let mut stream_of_rows = stream(&dataset, &schedule(7), 1 << 30);
+    let stats = stream_of_rows.stats();
+    let row = |row: PlannedRow| (row.epoch, row.batch, row.global_place, row.row.sample_id());
+    assert_eq!(stream_of_rows.by_ref().map(|planned| row(planned.unwrap())).collect::<Vec<_>>(), expected);
+    assert!(stats.snapshot().retries > 0 && stats.snapshot().consumer_wait_ns > 20_000_000, "{:?}", stats.snapshot());
+    let error = faulty("fail").unwrap_err().to_string();
+    assert!(error.contains("manifest.parquet") && error.contains("4 attempts"), "{error}");
+}
+
+#[test]
+fn a_disk_that_never_answers_ends_with_the_stream() {
+    let (parent, _) = dataset(60);
+    let shard = parent.path().join("set/train-00000.parquet");
+    fs_err::remove_file(&shard).unwrap();
+    // Opening a pipe to which nobody writes waits for ever, as a dead network disk does.
+    assert!(std::process::Command::new("mkfifo").arg(&shard).status().unwrap().success());
+    let (done, wait) = std::sync::mpsc::channel();
+    let dataset = open(&parent.path().join("set"));
+    std::thread::spawn(move || {
+        let mut rows = stream(&dataset, &schedule(60), 1 << 20);
+        let (stopper, replacer) = (rows.stopper(), rows.replacer());
+        let replacement = std::thread::spawn(move || replacer.candidate(0, 0, 0, 0).map(|row| row.sample_id()));
+        let stopping = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            stopper.stop();
+        });
+        assert!(rows.next().unwrap().is_err());
+        assert!(replacement.join().unwrap().is_err());
+        stopping.join().unwrap();
+        drop(rows);
+        drop(dataset);
+        done.send(()).unwrap();
+    });
+    wait.recv_timeout(Duration::from_secs(20)).expect("all of this ends within the deadline");
 }
 
 #[test]

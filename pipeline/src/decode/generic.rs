@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
-use super::jpeg::grow;
+use super::turbo::grow;
 use super::{MAX_IMAGE_PX, check_size};
 use crate::error::{PipelineError, panic_message};
 use crate::geometry::Size;

@@ -1,33 +1,35 @@
-//! Decoding: from the bytes of a file to RGB pixels, of the part of the picture that is needed.
+//! Decoding: from the bytes of a file to samples, of the part of the picture that is needed.
 //!
-//! Puts out a [`Decoded`]: `uint8 [height, width, 3]`, rows next to each other, and where in the picture it lies. The
-//! content decides the format, never a file's name. JPEG goes through libjpeg-turbo, which skips most of the work for
-//! what lies outside of the region; all else through the `image` crate, whole.
+//! Puts out a [`Decoded`]: planes of Y, Cb and Cr from [`jpeg`](crate::jpeg), our own decoder, which takes nearly all
+//! photographs; `uint8 [height, width, 3]` from the others. The content decides the format, never a file's name. What our
+//! own decoder refuses goes to libjpeg-turbo, which skips most of the work for what lies outside of the region; binary PPM
+//! is lent as it is; all else goes to the `image` crate, whole.
 
 mod generic;
-mod jpeg;
 mod jpeg_markers;
+mod ppm;
+mod turbo;
 
 use image::ImageFormat;
 use serde::{Deserialize, Serialize};
 
 use crate::error::PipelineError;
-use crate::geometry::{PixelBox, Rect, Size};
+use crate::geometry::{PixelBox, Size};
+use crate::jpeg::{self, Planes};
 use crate::orientation::Orientation;
-use jpeg::{DctScale, JpegDecoder, JpegHeader};
+use turbo::{TurboDecoder, TurboHeader};
 
 /// The most pixels that a picture may declare; beyond, a few bytes of input could ask for gigabytes of memory.
 pub const MAX_IMAGE_PX: u64 = 100_000_000;
 
-/// What may be given up for speed.
+/// How planes of a JPEG become pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecodeMode {
-    /// The pixels of a full decode with the accurate integer transform and fancy upsampling, as Pillow has them.
+    /// Chroma is enlarged and becomes RGB before resizing, as Pillow does it: the pixels of a full decode by libjpeg.
     Exact,
-    /// Decodes JPEG at the smallest DCT scale of 1/2, 1/4 or 1/8 that leaves at least as many pixels as the result
-    /// has, so it differs for images much larger than the grid only. On the golden crops the PSNR to Pillow is 47 dB
-    /// in the median, and 34 dB at worst, for a fine texture that is scaled.
+    /// Y, Cb and Cr are resized before they become RGB. On 2,000 photographs the PSNR to exact mode was 51 dB in the
+    /// median and 38 dB at worst, where saturated colours meet. Files that are not decoded into planes are not affected.
     Fast,
 }
 
@@ -43,37 +45,37 @@ pub struct Header {
 
 #[derive(Debug, Clone, Copy)]
 enum Codec {
-    Jpeg(JpegHeader),
+    /// For our own decoder.
+    Jpeg,
+    Turbo(TurboHeader),
+    /// The offset of its pixels.
+    Ppm(usize),
     Generic(ImageFormat),
 }
 
-/// RGB pixels of a part of a picture, possibly scaled down.
+/// A part of a picture.
 #[derive(Debug, Clone, Copy)]
 pub struct Decoded<'a> {
-    /// `uint8 [region.height, region.width, 3]`.
-    pub pixels: &'a [u8],
-    /// Which box of the scaled picture this is.
+    /// The samples.
+    pub pixels: Pixels<'a>,
+    /// Which box of the picture was decoded; planes may hold more.
     pub region: PixelBox,
-    /// Decoded pixels for a pixel of the stored picture, at most 1.
-    pub scale: f64,
 }
 
-impl Decoded<'_> {
-    /// A rectangle of the stored picture, in decoded pixels counted from the corner of what was decoded.
-    pub fn locate(&self, rect: Rect) -> Rect {
-        Rect {
-            x: rect.x * self.scale - f64::from(self.region.x),
-            y: rect.y * self.scale - f64::from(self.region.y),
-            width: rect.width * self.scale,
-            height: rect.height * self.scale,
-        }
-    }
+/// Samples as decoders leave them.
+#[derive(Debug, Clone, Copy)]
+pub enum Pixels<'a> {
+    /// `uint8 [region.height, region.width, 3]`.
+    Rgb(&'a [u8]),
+    /// Planes of a JPEG.
+    Ycc(Planes<'a>),
 }
 
 /// A decoder for one thread; it keeps its memory from picture to picture.
 #[derive(Debug)]
 pub struct Decoder {
-    jpeg: JpegDecoder,
+    jpeg: jpeg::Decoder,
+    turbo: TurboDecoder,
     /// What codecs put out before it becomes RGB.
     raw: Vec<u8>,
     pixels: Vec<u8>,
@@ -81,7 +83,8 @@ pub struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { jpeg: JpegDecoder::new(), raw: Vec::new(), pixels: Vec::new() }
+        let jpeg = jpeg::Decoder::new(jpeg::Instructions::Detected);
+        Self { jpeg, turbo: TurboDecoder::new(), raw: Vec::new(), pixels: Vec::new() }
     }
 }
 
@@ -93,9 +96,18 @@ impl Decoder {
     /// that is cut off.
     pub fn header(&mut self, bytes: &[u8], read_orientation: bool) -> Result<Header, PipelineError> {
         let (codec, size, orientation) = if bytes.starts_with(&[0xff, 0xd8, 0xff]) {
-            let header = self.jpeg.header(bytes)?;
+            let (codec, size) = if let Ok(size) = jpeg::image_size(bytes) {
+                (Codec::Jpeg, size)
+            } else {
+                let header = self.turbo.header(bytes)?;
+                (Codec::Turbo(header), header.size)
+            };
+            turbo::check_end(bytes)?;
             let orientation = if read_orientation { jpeg_markers::orientation(bytes) } else { Orientation::default() };
-            (Codec::Jpeg(header), header.size, orientation)
+            (codec, size, orientation)
+        } else if ppm::is_ppm(bytes) {
+            let (size, pixels) = ppm::header(bytes)?;
+            (Codec::Ppm(pixels), size, Orientation::default())
         } else {
             let format = generic_format(bytes)?;
             let (size, orientation) = generic::header(bytes, format, read_orientation)?;
@@ -105,47 +117,63 @@ impl Decoder {
         Ok(Header { size, orientation, codec })
     }
 
-    /// Decodes at least the pixels of `wanted`, a box within the stored picture; [`DecodeMode::Fast`] scales as long as
-    /// `wanted` keeps the size of `target`.
+    /// Decodes at least the pixels of `wanted`, a box within the stored picture.
     ///
-    /// `bytes` must be those that `header` was read from just before.
+    /// `bytes` must be those that `header` was read from just before. `segments` may give the offsets of the restart
+    /// segments of a JPEG, so that those that are not wanted are not even read.
     ///
     /// # Errors
     /// A bad sample: the data are damaged or cut off. Of a JPEG only what was decoded is known to be sound.
-    pub fn region(
-        &mut self,
-        bytes: &[u8],
+    pub fn region<'a>(
+        &'a mut self,
+        bytes: &'a [u8],
         header: &Header,
         wanted: PixelBox,
-        target: Size,
-        mode: DecodeMode,
-    ) -> Result<Decoded<'_>, PipelineError> {
-        let (region, scale) = match &header.codec {
-            Codec::Jpeg(jpeg) => {
-                let scale = match mode {
-                    DecodeMode::Exact => DctScale::FULL,
-                    DecodeMode::Fast => DctScale::at_least(wanted, target),
-                };
-                (self.jpeg.decode(bytes, jpeg, wanted, scale, &mut self.pixels)?, scale.factor())
-            }
-            Codec::Generic(format) => {
-                generic::decode(bytes, *format, &mut self.raw, &mut self.pixels)?;
-                (PixelBox::whole(header.size), 1.0)
-            }
-        };
-        let size = Size { width: region.width, height: region.height };
-        Ok(Decoded { pixels: &self.pixels[..size.rgb_bytes()], region, scale })
+        segments: Option<&[u32]>,
+    ) -> Result<Decoded<'a>, PipelineError> {
+        if let Codec::Jpeg = header.codec
+            // What our decoder calls damaged, libjpeg-turbo judges: it knows what is harmless.
+            && self.jpeg.decode(bytes, wanted, segments).is_ok()
+        {
+            return Ok(Decoded { pixels: Pixels::Ycc(self.jpeg.planes()), region: wanted });
+        }
+        let (pixels, region) = self.rgb(bytes, header, wanted)?;
+        Ok(Decoded { pixels: Pixels::Rgb(pixels), region })
     }
 
-    /// Decodes the whole stored picture exactly: `uint8 [height, width, 3]` and its size.
+    /// Decodes the whole stored picture by the complete decoders: `uint8 [height, width, 3]` and its size.
     ///
     /// # Errors
     /// A bad sample: of no known format, damaged, cut off, or too large.
-    pub fn whole(&mut self, bytes: &[u8]) -> Result<(&[u8], Size), PipelineError> {
+    pub fn whole<'a>(&'a mut self, bytes: &'a [u8]) -> Result<(&'a [u8], Size), PipelineError> {
         let header = self.header(bytes, false)?;
-        let whole = PixelBox::whole(header.size);
-        let decoded = self.region(bytes, &header, whole, header.size, DecodeMode::Exact)?;
-        Ok((decoded.pixels, header.size))
+        let (pixels, _) = self.rgb(bytes, &header, PixelBox::whole(header.size))?;
+        Ok((pixels, header.size))
+    }
+
+    /// Decodes at least the pixels of `wanted` to RGB, and gives back which box of the picture that is.
+    fn rgb<'a>(
+        &'a mut self,
+        bytes: &'a [u8],
+        header: &Header,
+        wanted: PixelBox,
+    ) -> Result<(&'a [u8], PixelBox), PipelineError> {
+        let region = match header.codec {
+            Codec::Jpeg => {
+                let turbo = self.turbo.header(bytes)?;
+                self.turbo.decode(bytes, &turbo, wanted, &mut self.pixels)?
+            }
+            Codec::Turbo(turbo) => self.turbo.decode(bytes, &turbo, wanted, &mut self.pixels)?,
+            Codec::Ppm(offset) => {
+                return Ok((&bytes[offset..][..header.size.rgb_bytes()], PixelBox::whole(header.size)));
+            }
+            Codec::Generic(format) => {
+                generic::decode(bytes, format, &mut self.raw, &mut self.pixels)?;
+                PixelBox::whole(header.size)
+            }
+        };
+        let size = Size { width: region.width, height: region.height };
+        Ok((&self.pixels[..size.rgb_bytes()], region))
     }
 }
 

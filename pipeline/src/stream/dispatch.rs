@@ -7,7 +7,7 @@ use crossbeam::channel::{Receiver, Sender};
 use super::source::{EncodedImage, PlacedRow, RowSource};
 use super::worker::Finished;
 use crate::batch::memory::{Layout, Pool, RowSplitter, Rows};
-use crate::stats::Stats;
+use crate::stats::{Stats, thread_cpu_time};
 
 /// Rows of a chunk at most: enough that waking a thread costs little beside decoding, few enough that no worker is
 /// left alone with much at the end of a batch.
@@ -39,6 +39,12 @@ impl<R> Default for ChunkImages<R> {
     }
 }
 
+/// Rows of a chunk, so that what is on its way is work for every worker twice over: with small batches and many workers,
+/// chunks of [`CHUNK_ROWS`] would leave most of them idle.
+fn chunk_rows(rows_in_flight: usize, workers: usize) -> usize {
+    (rows_in_flight / (2 * workers)).clamp(1, CHUNK_ROWS)
+}
+
 pub(crate) struct Dispatcher<S: RowSource> {
     pub(crate) source: S,
     pub(crate) pool: Arc<Pool>,
@@ -46,6 +52,9 @@ pub(crate) struct Dispatcher<S: RowSource> {
     pub(crate) layout: Layout,
     /// A permit for each batch that may be on its way; the consumer gives them back.
     pub(crate) permits: Receiver<()>,
+    /// Batches that can be on their way.
+    pub(crate) batches_in_flight: usize,
+    pub(crate) workers: usize,
     pub(crate) chunks: Sender<Chunk<S::Row>>,
     pub(crate) finished: Sender<Finished>,
     pub(crate) stats: Arc<Stats>,
@@ -55,7 +64,11 @@ impl<S: RowSource> Dispatcher<S> {
     /// Runs until the plan ends, a read fails, or the other ends of the channels are gone.
     pub(crate) fn run(mut self) {
         let mut sequence = 0;
+        let mut cpu_time = thread_cpu_time();
         loop {
+            let now = thread_cpu_time();
+            self.stats.dispatch_cpu_ns.add(now.saturating_sub(cpu_time).as_nanos() as u64);
+            cpu_time = now;
             let first = match self.source.next() {
                 None => return,
                 Some(Ok(row)) => row,
@@ -89,6 +102,7 @@ impl<S: RowSource> Dispatcher<S> {
         mut splitter: RowSplitter,
     ) -> Option<Result<(), Finished>> {
         let (epoch, batch, rows_in_batch) = (first.epoch, first.batch, first.rows_in_batch);
+        let chunk_rows = chunk_rows(rows_in_batch * self.batches_in_flight, self.workers);
         let mut images = ChunkImages::default();
         let mut row = first;
         for place in 0..rows_in_batch {
@@ -97,7 +111,7 @@ impl<S: RowSource> Dispatcher<S> {
             images.images[images.count] = Some((row.global_place, row.row));
             images.count += 1;
             let is_last = place + 1 == rows_in_batch;
-            if is_last || images.count == CHUNK_ROWS || images.bytes >= CHUNK_BYTES {
+            if is_last || images.count == chunk_rows || images.bytes >= CHUNK_BYTES {
                 let images = std::mem::take(&mut images);
                 let rows = splitter.take(images.count);
                 self.send(Chunk { sequence, epoch, batch, images, rows })?;
@@ -120,5 +134,22 @@ impl<S: RowSource> Dispatcher<S> {
         queue.items.add(chunk.images.count as u64);
         queue.bytes.add(chunk.images.bytes as u64);
         queue.put_wait_ns.time(|| self.chunks.send(chunk)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_batches_become_small_chunks_where_many_work() {
+        let check = |batch_rows: usize, workers: usize, expected: usize| {
+            assert_eq!(chunk_rows(3 * batch_rows, workers), expected, "{batch_rows} rows, {workers} workers");
+        };
+        check(64, 2, 8);
+        check(64, 12, 8);
+        check(64, 64, 1);
+        check(4096, 64, 8);
+        check(1, 64, 1);
     }
 }

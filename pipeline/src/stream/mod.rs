@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam::channel::{self, Receiver, Sender};
-use patchstream_datasets::{Dataset, FetchStats, RowStream, Schedule};
+use patchstream_datasets::{Dataset, FetchStats, RowStream, Schedule, Stopper};
 
 use crate::batch::memory::{Layout, Pool};
 use crate::batch::{self, PatchBatch};
@@ -49,6 +49,8 @@ pub struct PatchStream {
     /// Nothing after the end.
     permits: Option<Sender<()>>,
     stop: Arc<AtomicBool>,
+    /// Ends reads that somebody waits for; made-up rows have none.
+    stopper: Option<Stopper>,
     threads: Vec<JoinHandle<()>>,
     probe: Probe,
 }
@@ -79,9 +81,10 @@ impl PatchStream {
         let dataset_rows = dataset.manifest().rows();
         let seed = schedule.seed;
         let rows = RowStream::open(dataset, &schedule, config.read_ahead_bytes)?;
-        let (fetch, replacer) = (rows.stats(), rows.replacer());
+        let (fetch, replacer, stopper) = (rows.stats(), rows.replacer(), rows.stopper());
         let mut stream = Self::run(ShardRows(rows), &replacer, dataset_rows, seed, config)?;
         stream.probe.fetch = Some(fetch);
+        stream.stopper = Some(stopper);
         Ok(stream)
     }
 
@@ -114,6 +117,7 @@ impl PatchStream {
             finished,
             permits: Some(give_permit),
             stop: Arc::default(),
+            stopper: None,
             threads: Vec::with_capacity(workers + 1),
             probe: Probe {
                 stats: Arc::clone(&stats),
@@ -147,6 +151,8 @@ impl PatchStream {
             pool: Pool::new(batch_capacity + 1),
             layout: Layout { rows: 0, visible, masked: grid.patches() - visible, patch_bytes: grid.patch_bytes() },
             permits,
+            batches_in_flight: batch_capacity,
+            workers,
             chunks: send_chunk,
             finished: send_finished,
             stats,
@@ -178,6 +184,9 @@ impl PatchStream {
     fn shut_down(&mut self) -> Option<PipelineError> {
         self.stop.store(true, Ordering::Relaxed);
         self.permits = None;
+        if let Some(stopper) = &self.stopper {
+            stopper.stop();
+        }
         let mut panic = None;
         for thread in self.threads.drain(..) {
             if let Err(payload) = thread.join() {
@@ -248,12 +257,14 @@ impl Probe {
             decoded_px: stats.decoded_px.get(),
             workers: self.workers,
             worker_cpu_ns: stats.worker_cpu_ns.get(),
+            dispatch_cpu_ns: stats.dispatch_cpu_ns.get(),
             quarantined: self.quarantine.count(),
             replaced: stats.replaced.get(),
             read: self.fetch.as_ref().map(|fetch| fetch.snapshot()),
             stages: stats.stage_snapshots(),
             queues: vec![
-                QueueSnapshot::new("rows", self.chunk_capacity * CHUNK_ROWS, &stats.rows),
+                // One chunk more is in the dispatcher's hands, which waits for room.
+                QueueSnapshot::new("rows", (self.chunk_capacity + 1) * CHUNK_ROWS, &stats.rows),
                 QueueSnapshot::new("batches", self.batch_capacity, &stats.finished),
             ],
         }

@@ -8,6 +8,8 @@ use crate::error::PipelineError;
 pub(crate) trait EncodedImage: Send + 'static {
     fn sample_id(&self) -> u64;
     fn bytes(&self) -> &[u8];
+    /// Where the restart segments of a JPEG begin, where that is known.
+    fn segments(&self) -> Option<&[u32]>;
     fn path(&self) -> &str;
     fn label(&self) -> Option<i64>;
 }
@@ -41,6 +43,10 @@ impl EncodedImage for EncodedRow {
 
     fn bytes(&self) -> &[u8] {
         self.bytes()
+    }
+
+    fn segments(&self) -> Option<&[u32]> {
+        self.segments()
     }
 
     fn path(&self) -> &str {

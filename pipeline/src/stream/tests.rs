@@ -40,6 +40,10 @@ impl EncodedImage for TestImage {
         &self.bytes
     }
 
+    fn segments(&self) -> Option<&[u32]> {
+        None
+    }
+
     fn path(&self) -> &'static str {
         "made/up.jpg"
     }
@@ -315,6 +319,39 @@ fn beyond_the_budget_the_run_ends_even_when_everything_is_bad() {
             assert!(stream.next().is_none());
         });
     }
+}
+
+/// Images that are made to harm whoever decodes them: sizes that no memory holds, ends that never come.
+#[test]
+fn poisoned_images_are_replaced_like_any_bad_sample() {
+    within_deadline(|| {
+        let photo = images()[0].bytes.clone();
+        let frame = photo.windows(2).position(|marker| marker == [0xFF, 0xC0] || marker == [0xFF, 0xC2]).unwrap();
+        let mut huge = photo.to_vec();
+        huge[frame + 5..frame + 9].copy_from_slice(&[0xFF, 0xFF, 0xFF, 0xFF]);
+        let mut empty = photo.to_vec();
+        empty[frame + 5..frame + 9].fill(0);
+        let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+        png.extend([0, 0, 0xFF, 0xFF, 0, 0, 0xFF, 0xFF, 8, 2, 0, 0, 0]);
+        let endless_markers = [vec![0xFF, 0xD8], vec![0xFF; 70_000]].concat();
+        let poison = [huge, empty, png, endless_markers, photo[..photo.len() / 2].to_vec(), photo[..3].to_vec()];
+        let mut images = images();
+        let count = poison.len();
+        for (image, poison) in images.iter_mut().skip(5).zip(poison) {
+            image.bytes = Arc::new(poison);
+        }
+        let script = Script::new(images, 1);
+        let batches = [1, 3].map(|workers| {
+            let mut config = config(workers);
+            config.bad_samples.budget = Budget { count: count as u64, fraction: 0.0 };
+            let mut stream = start(&script, &config);
+            let batches = collect(&mut stream);
+            let snapshot = stream.snapshot();
+            assert_eq!((snapshot.quarantined, snapshot.replaced), (count as u64, count as u64));
+            batches
+        });
+        assert!(batches[0] == batches[1]);
+    });
 }
 
 #[test]

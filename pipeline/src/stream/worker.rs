@@ -99,7 +99,7 @@ impl<R: EncodedImage, P: Replacements<R>> Worker<R, P> {
         let mut attempt = 0;
         loop {
             let key = SampleKey { seed: self.seed, epoch, sample_id: image.sample_id(), repeat: 0 };
-            match self.maker.make(image.bytes(), key, &mut slot, &self.stats) {
+            match self.maker.make(image.bytes(), image.segments(), key, &mut slot, &self.stats) {
                 Ok(()) => break,
                 Err(error) if error.is_bad_sample() => {
                     self.quarantine.enter(image.sample_id(), image.path(), &error)?;

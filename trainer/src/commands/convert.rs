@@ -2,20 +2,23 @@
 
 mod remote;
 
-use std::num::NonZeroU64;
+use std::num::{NonZeroU8, NonZeroU64};
 use std::path::Path;
 
-use patchstream_datasets::convert::{Check, ConvertOptions, ConvertReport, OnBad, Order};
+use patchstream_datasets::convert::{Check, ConvertOptions, ConvertReport, Encode, OnBad, Order, Part};
 use patchstream_datasets::{is_remote, sources};
 use patchstream_pipeline::Examiner;
 
 use super::{ImageBar, count, human_bytes, print, print_json, threads};
-use crate::cli::{self, ConvertArgs};
+use crate::cli::{self, ConvertArgs, Encoding};
+use crate::report::UserError;
 
 const MIB: u64 = 1 << 20;
+/// What most viewers and data sets take for indistinguishable from the original.
+const QUALITY: NonZeroU8 = NonZeroU8::new(90).unwrap();
 
 pub(crate) fn run(arguments: &ConvertArgs, quiet: bool) -> anyhow::Result<()> {
-    let options = options(arguments);
+    let options = options(arguments)?;
     let source = sources::open(&arguments.source, &arguments.from.options())?;
     let destination = arguments.destination.to_string_lossy();
     let bar = ImageBar::start("converting", quiet);
@@ -31,13 +34,19 @@ pub(crate) fn run(arguments: &ConvertArgs, quiet: bool) -> anyhow::Result<()> {
     };
     bar.finish();
     let report = report?;
-    if arguments.json { print_json(&report) } else { print(&describe(arguments, &report)) }
+    if arguments.json {
+        return print_json(&report);
+    }
+    print(&match arguments.part {
+        None => describe(&arguments.destination, &report),
+        Some(part) => describe_part(&arguments.destination, part, &report),
+    })
 }
 
-fn options(arguments: &ConvertArgs) -> ConvertOptions {
+fn options(arguments: &ConvertArgs) -> anyhow::Result<ConvertOptions> {
     let mib =
         |count: std::num::NonZeroU32| NonZeroU64::from(count).saturating_mul(NonZeroU64::MIN.saturating_add(MIB - 1));
-    ConvertOptions {
+    Ok(ConvertOptions {
         seed: arguments.seed,
         order: match arguments.order {
             cli::RowOrder::Shuffled => Order::Shuffled,
@@ -46,6 +55,8 @@ fn options(arguments: &ConvertArgs) -> ConvertOptions {
         limit: arguments.limit,
         row_group_bytes: mib(arguments.row_group_mib),
         shard_bytes: mib(arguments.shard_mib),
+        encode: encode(arguments)?,
+        tile_index: arguments.tile_index,
         check: match arguments.check {
             cli::CheckDepth::Header => Check::Header,
             cli::CheckDepth::Decode => Check::Decode,
@@ -55,32 +66,90 @@ fn options(arguments: &ConvertArgs) -> ConvertOptions {
             cli::OnBad::Fail => OnBad::Fail,
         },
         bad_budget: arguments.max_bad,
+        splits: arguments.split.clone(),
+        dedupe: arguments.dedupe,
+        min_side_px: arguments.filter_min_side,
+        part: arguments.part,
         measure: NonZeroU64::new(arguments.pixel_stats),
         workers: threads(arguments.workers),
         overwrite: arguments.overwrite,
-    }
+        resume: arguments.resume,
+    })
 }
 
-fn describe(arguments: &ConvertArgs, report: &ConvertReport) -> String {
+/// How images are stored. An option that would have no effect is refused, so that nobody believes it had one.
+fn encode(arguments: &ConvertArgs) -> anyhow::Result<Encode> {
+    let ConvertArgs { encode, max_side, quality, zstd, .. } = arguments;
+    let has_no_effect = |option: &str, needs: &str| {
+        Err(UserError::new(format!("`{option}` has no effect without `{needs}`"))
+            .hint(format!("add `{needs}`, or leave `{option}` out"))
+            .into())
+    };
+    match encode {
+        Encoding::Keep if max_side.is_some() => return has_no_effect("--max-side", "--encode jpeg"),
+        Encoding::Keep | Encoding::Raw if quality.is_some() => return has_no_effect("--quality", "--encode jpeg"),
+        Encoding::Keep | Encoding::Jpeg if zstd.is_some() => return has_no_effect("--zstd", "--encode raw"),
+        _ => {}
+    }
+    Ok(match (encode, max_side) {
+        (Encoding::Keep, _) => Encode::Keep,
+        (Encoding::Jpeg, &max_side_px) => Encode::Jpeg { max_side_px, quality: quality.unwrap_or(QUALITY) },
+        (Encoding::Raw, &Some(max_side_px)) => Encode::Raw { max_side_px, zstd_level: *zstd },
+        (Encoding::Raw, None) => {
+            let error = UserError::new("`--encode raw` needs `--max-side`: raw pixels of large images fill any disk");
+            return Err(error.hint("for instance `--max-side 256`").into());
+        }
+    })
+}
+
+/// What was made, for a person.
+pub(super) fn describe(destination: &Path, report: &ConvertReport) -> String {
     let mut text = format!(
         "{}: {}, {} classes, {} in {} of {}\n",
-        arguments.destination.display(),
+        destination.display(),
         count(report.rows, "image"),
         report.classes,
         human_bytes(report.image_bytes),
         count(report.row_groups, "row group"),
         count(report.shards, "shard"),
     );
+    if report.unchanged {
+        text += "nothing to do: it was finished before, with the same options and images\n";
+    }
+    for (name, rows) in &report.splits {
+        text += &format!("split: {} in {}\n", count(*rows, "image"), destination.join(name).display());
+    }
     if let Some(stats) = report.pixel_stats {
         let [mean, std] = [stats.mean, stats.std].map(|values| values.map(|value| format!("{value:.3}")).join(" "));
         text += &format!("pixels: mean {mean}, deviation {std}, from {} images\n", stats.images);
     }
-    if report.bad > 0 {
-        let ledger = arguments.destination.join("quarantine.jsonl");
-        text += &format!("left out: {}, listed in {}\n", count(report.bad, "bad image"), ledger.display());
+    let left_out = [(report.bad, "bad image"), (report.small, "small image"), (report.duplicates, "duplicate")];
+    let left_out: Vec<String> =
+        left_out.into_iter().filter(|(images, _)| *images > 0).map(|(images, what)| count(images, what)).collect();
+    if !left_out.is_empty() {
+        let ledger = destination.join("quarantine.jsonl");
+        text += &format!("left out: {}, listed in {}\n", left_out.join(", "), ledger.display());
     }
     if report.skipped > 0 {
         text += &format!("skipped: {} by name and content no image\n", count(report.skipped, "file"));
     }
     text
+}
+
+/// What was made of one part, which is no data set yet.
+fn describe_part(destination: &Path, part: Part, report: &ConvertReport) -> String {
+    let mut text = format!(
+        "{}: part {part}, {}, {} in {}\n",
+        destination.display(),
+        count(report.rows, "image"),
+        human_bytes(report.image_bytes),
+        count(report.shards, "shard"),
+    );
+    if report.unchanged {
+        text += "nothing to do: it was finished before, with the same options and images\n";
+    }
+    if report.bad > 0 {
+        text += &format!("left out: {}\n", count(report.bad, "bad image"));
+    }
+    text + "`patchstream merge` makes a data set of all parts\n"
 }

@@ -3,12 +3,15 @@
 use std::fmt::Write as _;
 
 use patchstream_datasets::Dataset;
-use patchstream_datasets::inspect::{ClassCount, Distribution, Summary, Verification, summarize, verify};
+use patchstream_datasets::inspect::{
+    ClassCount, Distribution, Summary, Verification, measure_pixels, summarize, verify,
+};
 use patchstream_pipeline::Examiner;
 use serde::Serialize;
 
 use super::{ImageBar, count, human_bytes, print, print_json};
 use crate::cli::InspectArgs;
+use crate::contact_sheet;
 use crate::report::UserError;
 
 /// Of many classes, so many are shown.
@@ -28,24 +31,32 @@ struct Report {
 
 pub(crate) fn run(arguments: &InspectArgs, quiet: bool) -> anyhow::Result<()> {
     let dataset = Dataset::open(&arguments.data)?;
-    if !arguments.verify {
-        let report = Report { summary: summarize(&dataset)?, verification: None };
-        return if arguments.json { print_json(&report) } else { print(&describe(&report.summary)) };
-    }
-
     // Damage first: statistics may be impossible to read from a damaged data set.
+    let verification = if arguments.verify { Some(verified(arguments, &dataset, quiet)?) } else { None };
+    let examiner = Examiner::default();
+    let mut summary = summarize(&dataset)?;
+    if let Some(images) = arguments.pixel_stats {
+        summary.pixel_stats = measure_pixels(&dataset, &examiner, images, arguments.seed)?;
+    }
+    let mut text = describe(&summary);
+    if verification.is_some() {
+        text += "verified   every checksum and every image\n";
+    }
+    if let Some(path) = &arguments.contact_sheet {
+        let samples = contact_sheet::write(path, &dataset, &examiner, arguments.seed)?;
+        text += &format!("sheet      {} in {}\n", count(samples, "sample"), path.display());
+    }
+    if arguments.json { print_json(&Report { summary, verification }) } else { print(&text) }
+}
+
+/// What verification found, if that is nothing.
+fn verified(arguments: &InspectArgs, dataset: &Dataset, quiet: bool) -> anyhow::Result<Verification> {
     let bar = ImageBar::start("verifying", quiet);
     let show = |progress| bar.show(progress);
-    let verification = verify(&dataset, Some(&Examiner::default()), &show)?;
+    let verification = verify(dataset, Some(&Examiner::default()), &show)?;
     bar.finish();
-    let whole = verification.damaged_groups.is_empty() && verification.damaged_rows.is_empty();
-    if whole {
-        let report = Report { summary: summarize(&dataset)?, verification: Some(verification) };
-        return if arguments.json {
-            print_json(&report)
-        } else {
-            print(&(describe(&report.summary) + "verified   every checksum and every image\n"))
-        };
+    if verification.damaged_groups.is_empty() && verification.damaged_rows.is_empty() {
+        return Ok(verification);
     }
     if arguments.json {
         print_json(&verification)?;
@@ -78,6 +89,9 @@ fn describe(summary: &Summary) -> String {
     text += &format!("width      {}\nheight     {}\n", pixels(&summary.width_px), pixels(&summary.height_px));
     let formats: Vec<String> = summary.formats.iter().map(|(name, count)| format!("{name} {count}")).collect();
     text += &format!("formats    {} (of {} images)\n", formats.join(", "), summary.formats_examined);
+    if summary.conversion["encode"] != "keep" || !summary.conversion["tile_index"].is_null() {
+        text += &format!("stored     {}\n", stored(&summary.conversion));
+    }
     if let Some(stats) = &summary.pixel_stats {
         let [mean, std] = [stats.mean, stats.std].map(|values| values.map(|value| format!("{value:.3}")).join(" "));
         text += &format!("pixels     mean {mean}, deviation {std} (of {} images)\n", stats.images);
@@ -93,6 +107,26 @@ fn describe(summary: &Summary) -> String {
     ];
     for (count, what) in odd.into_iter().filter(|(count, _)| *count > 0) {
         text += &format!("odd        {count} {what}\n");
+    }
+    text
+}
+
+/// In which form the images are stored, by the configuration of the conversion.
+fn stored(conversion: &serde_json::Value) -> String {
+    let encode = &conversion["encode"];
+    let mut text = match encode.as_object().and_then(|fields| fields.iter().next()) {
+        Some((format, options)) => {
+            let side = &options["max_side_px"];
+            let side = if side.is_null() { String::new() } else { format!(", no side longer than {side} pixels") };
+            let quality = &options["quality"];
+            let quality = if quality.is_null() { String::new() } else { format!(" of quality {quality}") };
+            format!("encoded anew as {format}{quality}{side}")
+        }
+        None => "as they came".to_owned(),
+    };
+    let interval = &conversion["tile_index"];
+    if !interval.is_null() {
+        text += &format!(", JPEGs with a restart marker every {interval} MCUs");
     }
     text
 }

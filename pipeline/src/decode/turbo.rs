@@ -1,4 +1,4 @@
-//! JPEG through libjpeg-turbo 3: a region of the picture, at a DCT scale.
+//! JPEG through libjpeg-turbo 3: a region of the picture, of any kind of JPEG.
 //!
 //! This file is the boundary to C. Every call is in one of the small methods of [`Handle`], and each of them hands
 //! over slices with their true lengths.
@@ -22,7 +22,7 @@ const UPSAMPLING_MARGIN_PX: u32 = 2;
 
 /// What the header says.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct JpegHeader {
+pub(super) struct TurboHeader {
     pub(super) size: Size,
     /// Four components: CMYK, or YCCK, which libjpeg-turbo makes CMYK of.
     is_cmyk: bool,
@@ -30,46 +30,14 @@ pub(super) struct JpegHeader {
     imcu_width: Option<u32>,
 }
 
-/// A DCT scale in eighths: 8 is the picture's own size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct DctScale(u32);
-
-impl DctScale {
-    pub(super) const FULL: Self = Self(8);
-
-    /// The smallest scale at which `region` still has at least `target` pixels in width and height.
-    ///
-    /// Halves only, for which libjpeg-turbo has vectorised inverse transforms; a 6/8 decode takes longer than 8/8.
-    pub(super) fn at_least(region: PixelBox, target: Size) -> Self {
-        let fits = |eighths: u32| {
-            let scaled = |px: u32| u64::from(px) * u64::from(eighths) / 8;
-            scaled(region.width) >= u64::from(target.width) && scaled(region.height) >= u64::from(target.height)
-        };
-        [1, 2, 4].into_iter().find(|&eighths| fits(eighths)).map_or(Self::FULL, Self)
-    }
-
-    /// Decoded pixels for a pixel of the picture.
-    pub(super) fn factor(self) -> f64 {
-        f64::from(self.0) / 8.0
-    }
-
-    fn floor(self, px: u32) -> u32 {
-        (u64::from(px) * u64::from(self.0) / 8) as u32
-    }
-
-    fn ceil(self, px: u32) -> u32 {
-        (u64::from(px) * u64::from(self.0)).div_ceil(8) as u32
-    }
-}
-
 /// A decoder that keeps its memory from image to image.
 #[derive(Debug)]
-pub(super) struct JpegDecoder {
+pub(super) struct TurboDecoder {
     handle: Handle,
     cmyk: Vec<u8>,
 }
 
-impl JpegDecoder {
+impl TurboDecoder {
     pub(super) fn new() -> Self {
         let mut handle = Handle::new();
         handle.set(tj::TJPARAM_TJPARAM_SCANLIMIT, MAX_SCANS);
@@ -81,10 +49,11 @@ impl JpegDecoder {
         Self { handle, cmyk: Vec::new() }
     }
 
-    pub(super) fn header(&mut self, bytes: &[u8]) -> Result<JpegHeader, PipelineError> {
-        self.handle.read_header(bytes)?;
-        if !jpeg_markers::has_end(bytes) {
-            return Err(undecodable("no end-of-image marker: the file is cut off".to_owned()));
+    pub(super) fn header(&mut self, bytes: &[u8]) -> Result<TurboHeader, PipelineError> {
+        if let Err(error) = self.handle.read_header(bytes) {
+            // libjpeg-turbo stops in the midst of this picture, and would take the next one for its continuation.
+            *self = Self::new();
+            return Err(error);
         }
         let get = |parameter| self.handle.get(parameter);
         let size = Size {
@@ -100,28 +69,24 @@ impl JpegDecoder {
             _ => None,
         };
         let is_cmyk = color_space == tj::TJCS_TJCS_CMYK || color_space == tj::TJCS_TJCS_YCCK;
-        Ok(JpegHeader { size, is_cmyk, imcu_width })
+        Ok(TurboHeader { size, is_cmyk, imcu_width })
     }
 
-    /// Decodes at least the pixels of `wanted` (of the unscaled picture) to RGB, into the front of `pixels`; gives
-    /// back which box of the scaled picture they are.
+    /// Decodes at least the pixels of `wanted` to RGB, into the front of `pixels`; gives back which box they are.
     ///
     /// `bytes` must be those that `header` was read from last.
     pub(super) fn decode(
         &mut self,
         bytes: &[u8],
-        header: &JpegHeader,
+        header: &TurboHeader,
         wanted: PixelBox,
-        scale: DctScale,
         pixels: &mut Vec<u8>,
     ) -> Result<PixelBox, PipelineError> {
-        let scaled_size = Size { width: scale.ceil(header.size.width), height: scale.ceil(header.size.height) };
         let region = match header.imcu_width {
-            Some(imcu_width) => decodable_region(wanted, scaled_size, scale, imcu_width),
-            None => PixelBox::whole(scaled_size),
+            Some(imcu_width) => decodable_region(wanted, header.size, imcu_width),
+            None => PixelBox::whole(header.size),
         };
-        self.handle.set_scale(scale)?;
-        self.handle.set_region(region, scaled_size)?;
+        self.handle.set_region(region, header.size)?;
 
         let pixel_count = region.width as usize * region.height as usize;
         grow(pixels, pixel_count * 3);
@@ -138,14 +103,21 @@ impl JpegDecoder {
     }
 }
 
-/// The box of the scaled picture to decode: `wanted` and the margin of upsampling, from a whole iMCU on.
-fn decodable_region(wanted: PixelBox, scaled_size: Size, scale: DctScale, imcu_width: u32) -> PixelBox {
-    let align = scale.ceil(imcu_width);
-    let x = scale.floor(wanted.x).saturating_sub(UPSAMPLING_MARGIN_PX) / align * align;
-    let y = scale.floor(wanted.y).saturating_sub(UPSAMPLING_MARGIN_PX);
-    let right = (scale.ceil(wanted.right()) + UPSAMPLING_MARGIN_PX).min(scaled_size.width);
-    let bottom = (scale.ceil(wanted.bottom()) + UPSAMPLING_MARGIN_PX).min(scaled_size.height);
+/// The box to decode: `wanted` and the margin of upsampling, from a whole iMCU on.
+fn decodable_region(wanted: PixelBox, size: Size, imcu_width: u32) -> PixelBox {
+    let x = wanted.x.saturating_sub(UPSAMPLING_MARGIN_PX) / imcu_width * imcu_width;
+    let y = wanted.y.saturating_sub(UPSAMPLING_MARGIN_PX);
+    let right = (wanted.right() + UPSAMPLING_MARGIN_PX).min(size.width);
+    let bottom = (wanted.bottom() + UPSAMPLING_MARGIN_PX).min(size.height);
     PixelBox { x, y, width: right - x, height: bottom - y }
+}
+
+/// Refuses a file that is cut off.
+pub(super) fn check_end(bytes: &[u8]) -> Result<(), PipelineError> {
+    if jpeg_markers::has_end(bytes) {
+        return Ok(());
+    }
+    Err(undecodable("no end-of-image marker: the file is cut off".to_owned()))
 }
 
 /// Makes room without touching what is there already, since every byte is written afterwards.
@@ -224,22 +196,10 @@ impl Handle {
         self.check(status)
     }
 
-    fn set_scale(&mut self, scale: DctScale) -> Result<(), PipelineError> {
-        let (num, denom) = match scale.0 {
-            1 => (1, 8),
-            2 => (1, 4),
-            4 => (1, 2),
-            _ => (1, 1),
-        };
-        // SAFETY: the handle is valid until dropped.
-        let status = unsafe { tj::tj3SetScalingFactor(self.0.as_ptr(), tj::tjscalingfactor { num, denom }) };
-        self.check(status)
-    }
-
-    fn set_region(&mut self, region: PixelBox, scaled_size: Size) -> Result<(), PipelineError> {
+    fn set_region(&mut self, region: PixelBox, size: Size) -> Result<(), PipelineError> {
         // All zeros mean the whole picture, the one region that every kind of JPEG can be decoded by.
         let PixelBox { x, y, width, height } =
-            if region == PixelBox::whole(scaled_size) { PixelBox { x: 0, y: 0, width: 0, height: 0 } } else { region };
+            if region == PixelBox::whole(size) { PixelBox { x: 0, y: 0, width: 0, height: 0 } } else { region };
         let region = tj::tjregion { x: x as c_int, y: y as c_int, w: width as c_int, h: height as c_int };
         // SAFETY: the handle is valid until dropped; the call checks the region.
         let status = unsafe { tj::tj3SetCroppingRegion(self.0.as_ptr(), region) };
@@ -302,17 +262,10 @@ mod tests {
     }
 
     #[test]
-    fn scales_keep_the_region_at_least_as_large_as_the_target() {
-        let target = Size { width: 224, height: 224 };
-        let scale = |width, height| DctScale::at_least(PixelBox { x: 3, y: 5, width, height }, target).0;
-        assert_eq!((scale(447, 900), scale(448, 900), scale(896, 896), scale(1792, 1792)), (8, 4, 2, 1));
-    }
-
-    #[test]
     fn regions_begin_at_an_imcu_and_keep_the_margin() {
         let size = Size { width: 100, height: 80 };
         let wanted = PixelBox { x: 32, y: 33, width: 20, height: 47 };
-        let region = decodable_region(wanted, size, DctScale::FULL, 16);
+        let region = decodable_region(wanted, size, 16);
         assert_eq!(region, PixelBox { x: 16, y: 31, width: 38, height: 49 });
     }
 
@@ -324,21 +277,18 @@ mod tests {
         photos.filter(|(_, bytes)| bytes.starts_with(&[0xff, 0xd8])).collect()
     }
 
-    /// Every variant of JPEG among the photographs, at every scale: wherever a region lies, it has the same pixels as
-    /// the full decode, at its edges too.
+    /// Every variant of JPEG among the photographs: wherever a region lies, it has the same pixels as the full decode,
+    /// at its edges too.
     #[test]
     fn regions_equal_the_full_decode() {
         let mut random =
             Random::new(SampleKey { seed: 0, epoch: 0, sample_id: 0, repeat: 0 }, crate::random::Purpose::Crop);
-        let mut decoder = JpegDecoder::new();
-        for ((path, bytes), scale) in
-            photos().iter().flat_map(|photo| [8, 4, 2, 1].map(|eighths| (photo, DctScale(eighths))))
-        {
+        let mut decoder = TurboDecoder::new();
+        for (path, bytes) in &photos() {
             let header = decoder.header(bytes).unwrap();
             let (w, h) = (header.size.width, header.size.height);
             let (mut whole, mut part) = (Vec::new(), Vec::new());
-            let full = decoder.decode(bytes, &header, PixelBox::whole(header.size), scale, &mut whole).unwrap();
-            assert_eq!((full.width, full.height), (scale.ceil(w), scale.ceil(h)));
+            decoder.decode(bytes, &header, PixelBox::whole(header.size), &mut whole).unwrap();
             for round in 0..60 {
                 let (x, y) = (random.below(w), random.below(h));
                 // Small regions are mostly edge, and every third begins where an iMCU does.
@@ -346,17 +296,13 @@ mod tests {
                 let (x, y) = if round % 3 == 0 { (x / 16 * 16, y / 16 * 16) } else { (x, y) };
                 let (width, height) = (1 + random.below((w - x).min(limit)), 1 + random.below((h - y).min(limit)));
                 let wanted = PixelBox { x, y, width, height };
-                let region = decoder.decode(bytes, &header, wanted, scale, &mut part).unwrap();
-                let columns = scale.floor(x)..scale.ceil(wanted.right());
-                for row in scale.floor(y)..scale.ceil(wanted.bottom()) {
-                    let pixels = |pixels: &[u8], of: PixelBox| {
-                        let start = ((row - of.y) * of.width).wrapping_sub(of.x);
-                        pixels[(start.wrapping_add(columns.start) * 3) as usize
-                            ..(start.wrapping_add(columns.end) * 3) as usize]
-                            .to_vec()
-                    };
-                    let same = pixels(&whole, full) == pixels(&part, region);
-                    assert!(same, "{}: {wanted:?} at {scale:?}, row {row}", path.display());
+                let region = decoder.decode(bytes, &header, wanted, &mut part).unwrap();
+                for row in y..wanted.bottom() {
+                    let start = |row: u32, stride: u32, x: u32| (row * stride + x) as usize * 3;
+                    let bytes = width as usize * 3;
+                    let expected = &whole[start(row, w, x)..][..bytes];
+                    let got = &part[start(row - region.y, region.width, x - region.x)..][..bytes];
+                    assert!(expected == got, "{}: {wanted:?}, row {row}", path.display());
                 }
             }
         }

@@ -1,0 +1,74 @@
+//! Brings finished units to the disk, in order, while the next ones are being written.
+//!
+//! Syncing takes as long as writing, or longer. So shards are synced from here while they grow, and a unit's last sync goes
+//! on while the next unit is made.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, Scope, ScopedJoinHandle};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use super::record::UnitRecord;
+use super::shards::WrittenShard;
+use crate::error::DatasetError;
+
+/// Finished units that wait: one, so that not more than two units are lost by a crash.
+const QUEUE: usize = 1;
+
+/// What the committer is asked for.
+pub(super) enum Job {
+    /// Bring to the disk what was written of a shard until now.
+    Flush(Arc<fs_err::File>),
+    /// Bring a unit to the disk and record it.
+    Commit(FinishedUnit),
+}
+
+/// A unit whose shards are written.
+pub(super) struct FinishedUnit {
+    pub(super) number: u32,
+    /// Each under its preliminary name, with the final one.
+    pub(super) shards: Vec<(PathBuf, PathBuf, WrittenShard)>,
+    pub(super) record: UnitRecord,
+}
+
+/// The thread; it ends when the sender of jobs is dropped.
+pub(super) struct Committer<'scope> {
+    thread: ScopedJoinHandle<'scope, Result<Vec<UnitRecord>, DatasetError>>,
+}
+
+impl<'scope> Committer<'scope> {
+    /// Starts the thread; records go to the folder `units`.
+    pub(super) fn start(scope: &'scope Scope<'scope, '_>, units: &Path) -> Result<(Self, Sender<Job>), DatasetError> {
+        let (sender, receiver) = bounded(QUEUE);
+        let units = units.to_owned();
+        let thread = thread::Builder::new()
+            .name("patchstream-commit".to_owned())
+            .spawn_scoped(scope, move || commit_all(&units, &receiver))?;
+        Ok((Committer { thread }, sender))
+    }
+
+    /// Waits for the end; gives the records of the units that were committed, in order.
+    pub(super) fn join(self) -> Result<Vec<UnitRecord>, DatasetError> {
+        self.thread.join().unwrap_or(Err(DatasetError::Internal { what: "the committer" }))
+    }
+}
+
+fn commit_all(units: &Path, jobs: &Receiver<Job>) -> Result<Vec<UnitRecord>, DatasetError> {
+    let mut records = Vec::new();
+    for job in jobs {
+        match job {
+            // The kernel reports a failed write once only, so its error counts here as it does at the end.
+            Job::Flush(file) => file.sync_data()?,
+            Job::Commit(unit) => {
+                for (preliminary, path, shard) in &unit.shards {
+                    shard.file.sync_all()?;
+                    fs_err::rename(preliminary, path)?;
+                }
+                unit.record.save(units, unit.number)?;
+                records.push(unit.record);
+            }
+        }
+    }
+    Ok(records)
+}

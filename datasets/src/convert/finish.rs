@@ -1,0 +1,158 @@
+//! From finished units to data sets: manifests and ledger; and the report on what is there.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+
+use super::LEDGER_FILE;
+use super::configuration::SPLIT_KEY;
+use super::record::{LeftOutKind, UnitRecord};
+use super::staging::{Head, UNITS, shard_name, split_folder};
+use crate::error::DatasetError;
+use crate::examine::PixelAverage;
+use crate::manifest::{MANIFEST_FILE, Manifest, PixelStats};
+
+/// What a conversion did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ConvertReport {
+    /// Images written.
+    pub rows: u64,
+    /// Of those, how many went to each split; empty where nothing is split.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub splits: BTreeMap<String, u64>,
+    /// Shards written.
+    pub shards: u64,
+    /// Row groups written.
+    pub row_groups: u64,
+    /// Bytes of the images.
+    pub image_bytes: u64,
+    /// Bytes of shards and manifests.
+    pub output_bytes: u64,
+    /// Bad images, listed in `quarantine.jsonl`.
+    pub bad: u64,
+    /// Images with a side shorter than asked for, listed there too.
+    pub small: u64,
+    /// Images with the same bytes as one before, listed there too.
+    pub duplicates: u64,
+    /// Files that are no images.
+    pub skipped: u64,
+    /// Classes.
+    pub classes: u64,
+    /// Mean and deviation of the pixels, if measured; of the first split.
+    pub pixel_stats: Option<PixelStats>,
+    /// XXH3-64 of the content, in hexadecimal; of the first split. A part has none.
+    pub fingerprint: String,
+    /// Whether everything was there before.
+    pub unchanged: bool,
+}
+
+/// Writes manifests and ledger, and brings them to the disk.
+pub(super) fn write_manifests(folder: &Path, head: &Head, records: &[UnitRecord]) -> Result<(), DatasetError> {
+    for (number, split) in head.splits.iter().enumerate() {
+        let (mut entries, mut pixels) = (Vec::new(), PixelAverage::default());
+        for (unit, record) in records.iter().enumerate() {
+            let file: Arc<str> = shard_name(split, unit as u32).into();
+            entries.extend(record.splits[number].row_groups.iter().map(|group| group.entry(&file)));
+            pixels.merge(&record.splits[number].pixels);
+        }
+        let mut configuration = head.configuration.clone();
+        if head.splits.len() > 1 {
+            configuration[SPLIT_KEY] = json!(split);
+        }
+        let path = folder.join(split_folder(head.splits.len(), split)).join(MANIFEST_FILE);
+        let manifest = Manifest::new(entries, head.class_names.clone(), configuration, pixels.finish())
+            .map_err(|reason| DatasetError::ManifestCorrupt { path: path.to_string_lossy().into_owned(), reason })?;
+        let mut file = fs_err::File::create(&path)?;
+        manifest.write(&mut file).map_err(|source| DatasetError::write(&path, source))?;
+        file.sync_all()?;
+    }
+    write_ledger(folder, records)
+}
+
+fn write_ledger(folder: &Path, records: &[UnitRecord]) -> Result<(), DatasetError> {
+    if records.iter().all(|record| record.left_out.is_empty()) {
+        return Ok(());
+    }
+    let mut ledger = std::io::BufWriter::new(fs_err::File::create(folder.join(LEDGER_FILE))?);
+    for left_out in records.iter().flat_map(|record| &record.left_out) {
+        let (kind, source, reason, xxh3) = (&left_out.kind, &left_out.source, &left_out.reason, &left_out.xxh3);
+        writeln!(ledger, "{}", json!({ "kind": kind, "source": source, "reason": reason, "xxh3": xxh3 }))?;
+    }
+    ledger.flush()?;
+    Ok(ledger.get_ref().sync_all()?)
+}
+
+/// The report on a data set, or on all splits of one, from what lies on the disk.
+pub(super) fn report(destination: &Path, head: &Head) -> Result<ConvertReport, DatasetError> {
+    let mut report = ConvertReport { skipped: head.skipped, ..ConvertReport::default() };
+    for split in &head.splits {
+        let folder = destination.join(split_folder(head.splits.len(), split));
+        let path = folder.join(MANIFEST_FILE);
+        let bytes = fs_err::read(&path)?;
+        report.output_bytes += bytes.len() as u64;
+        let manifest = Manifest::parse(Bytes::from(bytes), &path.to_string_lossy())?;
+        for entry in manifest.row_groups() {
+            report.image_bytes += entry.image_bytes;
+            if entry.row_group == 0 {
+                report.output_bytes += fs_err::metadata(folder.join(&*entry.file))?.len();
+            }
+        }
+        report.rows += manifest.rows();
+        report.shards += manifest.shards();
+        report.row_groups += manifest.row_groups().len() as u64;
+        if head.splits.len() > 1 {
+            report.splits.insert(split.clone(), manifest.rows());
+        }
+        if report.fingerprint.is_empty() {
+            report.classes = manifest.class_names().len() as u64;
+            report.pixel_stats = manifest.pixel_stats();
+            report.fingerprint = format!("{:016x}", manifest.fingerprint());
+        }
+    }
+    let ledger = destination.join(LEDGER_FILE);
+    if ledger.exists() {
+        for line in fs_err::read_to_string(&ledger)?.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
+            match line["kind"].as_str() {
+                Some("small") => report.small += 1,
+                Some("duplicate") => report.duplicates += 1,
+                _ => report.bad += 1,
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// The report on a part, from the records of its units.
+pub(super) fn report_part(
+    destination: &Path,
+    head: &Head,
+    units: std::ops::Range<u32>,
+) -> Result<ConvertReport, DatasetError> {
+    let mut report =
+        ConvertReport { skipped: head.skipped, classes: head.class_names.len() as u64, ..ConvertReport::default() };
+    for unit in units {
+        let Some(record) = UnitRecord::load(&destination.join(UNITS), unit)? else {
+            return Err(DatasetError::PartIncomplete { path: destination.to_owned(), unit });
+        };
+        report.rows += record.rows();
+        report.bad += record.count(LeftOutKind::Bad);
+        report.small += record.count(LeftOutKind::Small);
+        for (name, split) in head.splits.iter().zip(&record.splits) {
+            report.shards += u64::from(split.shard_bytes > 0);
+            report.row_groups += split.row_groups.len() as u64;
+            report.image_bytes += split.row_groups.iter().map(|group| group.image_bytes).sum::<u64>();
+            report.output_bytes += split.shard_bytes;
+            if head.splits.len() > 1 {
+                let rows = split.row_groups.iter().map(|group| u64::from(group.rows)).sum::<u64>();
+                *report.splits.entry(name.clone()).or_default() += rows;
+            }
+        }
+    }
+    Ok(report)
+}

@@ -1,0 +1,148 @@
+//! What is known of a finished unit: enough to make the manifest without looking at its shards again.
+//!
+//! The record appears after the unit's shards have been brought to the disk, so where it lies, they are whole.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::staging::write_whole;
+use crate::error::DatasetError;
+use crate::examine::PixelAverage;
+use crate::manifest::RowGroupEntry;
+
+/// A finished unit.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct UnitRecord {
+    /// One a split, in order.
+    pub(super) splits: Vec<SplitRecord>,
+    /// The images that were left out, in order.
+    pub(super) left_out: Vec<LeftOut>,
+    /// Images dealt with.
+    pub(super) images: u64,
+    /// Bytes of their sources.
+    pub(super) source_bytes: u64,
+}
+
+/// What went to one split; its shard is there if it has row groups.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SplitRecord {
+    pub(super) row_groups: Vec<GroupRecord>,
+    pub(super) shard_bytes: u64,
+    pub(super) pixels: PixelAverage,
+    /// For finding duplicates later: which image each row is, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) rows: Vec<RowKey>,
+}
+
+/// Which image a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RowKey {
+    /// Its position in the unit.
+    pub(super) at: u32,
+    /// XXH3-64 of the source's bytes, for the ledger.
+    pub(super) xxh3: u64,
+    /// XXH3-128 of the source's bytes, for telling images apart.
+    #[serde(with = "hexadecimal")]
+    pub(super) content: u128,
+}
+
+/// A row group of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GroupRecord {
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    pub(super) rows: u32,
+    pub(super) image_bytes: u64,
+    pub(super) xxh3: u64,
+}
+
+/// An image that is not in the data set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LeftOut {
+    /// Its position in the unit.
+    pub(super) at: u32,
+    /// Why it was left out.
+    pub(super) kind: LeftOutKind,
+    /// Its path in the source.
+    pub(super) source: String,
+    /// Why, in words.
+    pub(super) reason: String,
+    /// XXH3-64 of its bytes in hexadecimal, unless they could not be read.
+    pub(super) xxh3: Option<String>,
+}
+
+/// Why an image is not in the data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LeftOutKind {
+    /// It cannot be read or decoded.
+    Bad,
+    /// A side is shorter than asked for.
+    Small,
+    /// An image before it has the same bytes.
+    Duplicate,
+}
+
+impl UnitRecord {
+    /// Images left out for a reason.
+    pub(super) fn count(&self, kind: LeftOutKind) -> u64 {
+        self.left_out.iter().filter(|left_out| left_out.kind == kind).count() as u64
+    }
+
+    /// Rows of all splits.
+    pub(super) fn rows(&self) -> u64 {
+        self.splits.iter().flat_map(|split| &split.row_groups).map(|group| u64::from(group.rows)).sum()
+    }
+
+    pub(super) fn save(&self, units: &Path, unit: u32) -> Result<(), DatasetError> {
+        write_whole(&path_of(units, unit), serde_json::json!(self).to_string().as_bytes())
+    }
+
+    /// The record of a unit, if the unit is finished.
+    pub(super) fn load(units: &Path, unit: u32) -> Result<Option<UnitRecord>, DatasetError> {
+        let bytes = match fs_err::read(path_of(units, unit)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            read => read?,
+        };
+        // What is not a record was not written by this version: the unit is made again.
+        Ok(serde_json::from_slice(&bytes).ok())
+    }
+}
+
+impl GroupRecord {
+    /// The manifest's entry for it.
+    pub(super) fn entry(&self, file: &Arc<str>) -> RowGroupEntry {
+        let &GroupRecord { offset, length, rows, image_bytes, xxh3 } = self;
+        RowGroupEntry { file: file.clone(), offset, length, rows, image_bytes, xxh3, first_sample_id: 0, row_group: 0 }
+    }
+}
+
+/// Whether this is the path of a record.
+pub(super) fn is_record(path: &Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    path.extension().is_some_and(|extension| extension == "json") && stem.parse::<u32>().is_ok()
+}
+
+fn path_of(units: &Path, unit: u32) -> PathBuf {
+    units.join(format!("{unit:05}.json"))
+}
+
+mod hexadecimal {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{value:032x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        u128::from_str_radix(&String::deserialize(deserializer)?, 16).map_err(D::Error::custom)
+    }
+}
