@@ -23,8 +23,8 @@ strikes every read.
 MosaicML Streaming and LitData in PEERS/v_*/bin/python, or without PEERS in
 python3, and runs what it finds on the same images, one after the other.")]
 pub(crate) struct BenchArgs {
-    /// Data set made by `patchstream convert`
-    #[arg(long, value_name = "SHARDS")]
+    /// Data set made by `patchstream convert`, or images as they are: a folder, tars, Parquet, whatever `convert` takes
+    #[arg(long, value_name = "DATA")]
     pub(crate) data: String,
     /// Threads that decode; as many as there are cores unless given
     #[arg(long, value_name = "THREADS")]

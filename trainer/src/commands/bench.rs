@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use patchstream_datasets::error::Instead;
-use patchstream_datasets::sources::FolderSource;
+use patchstream_datasets::sources::{self, SourceOptions};
 use patchstream_datasets::{Cursor, Dataset, DatasetError, Faults, LastBatch, Schedule, Share, Shuffle};
 use patchstream_pipeline::{DecodeMode, PatchGrid, PipelineConfig};
 
@@ -59,9 +59,10 @@ fn open(data: &str, faults: Option<&Faults>) -> anyhow::Result<Dataset> {
         None => Dataset::open(data),
     };
     match opened {
-        Err(DatasetError::ManifestMissing { instead: Instead::Nothing, .. }) => {
-            let source = FolderSource::open(std::path::Path::new(data))?;
-            Ok(Dataset::of_source(Box::new(source), faults.cloned())?)
+        // No data set of ours, or a file, or a pattern of files.
+        Err(DatasetError::ManifestMissing { instead: Instead::Nothing, .. } | DatasetError::Location { .. }) => {
+            let source = sources::open(data, &SourceOptions::default())?;
+            Ok(Dataset::of_source(source, faults.cloned())?)
         }
         opened => Ok(opened?),
     }
