@@ -82,9 +82,9 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Decode {
-    /// As Pillow: every pixel decoded at full size
+    /// As Pillow: chroma is enlarged and becomes RGB before resizing
     Exact,
-    /// JPEGs are scaled down while they are decoded, where the crop is at least twice the size that is wanted
+    /// Y, Cb and Cr of a JPEG are resized before they become RGB
     Fast,
 }
 
