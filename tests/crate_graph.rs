@@ -28,7 +28,7 @@ fn check(package: &str, needs: &[&str], never: &[&str]) {
 }
 
 const TENSORS: &str = "dfdx";
-const CODECS: [&str; 3] = ["image", "turbojpeg-sys", "fast_image_resize"];
+const CODECS: [&str; 2] = ["image", "turbojpeg-sys"];
 
 #[test]
 fn datasets_knows_no_codec_no_tensors_and_no_other_crate_of_ours() {
