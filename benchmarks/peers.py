@@ -300,7 +300,9 @@ def webdataset():
 
     import webdataset as wds
 
-    with wds.ShardWriter(OPTIONS.temporary + "/%03d.tar", maxsize=30e6, verbose=0) as writer:
+    # Every worker needs a shard of its own.
+    size = sum(map(os.path.getsize, files())) / (2 * OPTIONS.workers)
+    with wds.ShardWriter(OPTIONS.temporary + "/%03d.tar", maxsize=min(30e6, size), verbose=0) as writer:
         for number, (encoded, label) in enumerate(samples()):
             writer.write({"__key__": f"{number:09d}", "jpg": encoded, "cls": label})
     transform, tars = pillow_transform(), sorted(glob.glob(OPTIONS.temporary + "/*.tar"))
@@ -349,6 +351,9 @@ def litdata():
             sample = super().__getitem__(index)
             return transform(pillow_decode(sample["jpeg"])), sample["label"]
 
+    # It sends its data set to other processes, which only works for classes that a module has.
+    Images.__qualname__ = "Images"
+    globals()["Images"] = Images
     loader = litdata.StreamingDataLoader(
         Images(folder, shuffle=True),
         batch_size=OPTIONS.batch_size,

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::Sandbox;
+use crate::support::{Sandbox, photos};
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("expected a number, got {value}"))
@@ -63,6 +63,23 @@ fn ranks_take_their_parts_of_an_epoch() {
     assert_eq!(["0", "1", "2"].map(images), [2, 5, 5]);
     let refused = sandbox.fail(&["bench", "--data", "shards", "--rank", "3", "--world", "3"]);
     assert!(refused.contains("expected a rank below 3, got 3"), "{refused}");
+}
+
+#[test]
+fn folders_tars_and_parquet_are_measured_as_they_are() {
+    let sandbox = Sandbox::with_shards();
+    let tar =
+        Command::new("tar").args(["-cf", "photos.tar", "-C", &photos(), "."]).current_dir(sandbox.path("")).status();
+    assert!(tar.expect("tar runs").success());
+    let photos = photos();
+    for data in [&*photos, "photos.tar", "shards/train-00000.parquet"] {
+        let report = sandbox.succeed_json(&["bench", "--data", data, "--workers", "2", "--epochs", "1", "--json"]);
+        assert_eq!(report["images"], 12, "{data}");
+        assert!(number(&report["images_per_s"]) > 0.0);
+        assert!(number(&report["bytes_read_per_image"]) > 10_000.0, "{data}");
+    }
+    let refused = sandbox.fail(&["bench", "--data", "nowhere"]);
+    assert!(refused.contains("nowhere") && refused.contains("exist"), "{refused}");
 }
 
 #[test]

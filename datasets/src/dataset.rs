@@ -9,11 +9,13 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::spawn_blocking;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::direct::Direct;
 use crate::error::{DatasetError, Instead};
-use crate::faults::Faults;
+use crate::faults::{Faults, Injector};
 use crate::group::{EncodedGroup, FetchedRanges, Footer};
 use crate::guard::guarded;
 use crate::manifest::{MANIFEST_FILE, Manifest, RowGroupEntry};
+use crate::sources::ImageSource;
 use crate::store::Store;
 
 /// A larger manifest is refused; it would describe about a hundred million row groups.
@@ -30,8 +32,7 @@ const BLOCKING_THREADS: usize = 4;
 /// A data set that is open for reading; share it behind an [`Arc`].
 ///
 /// It has a small runtime of its own for fetching, whose threads are joined when it is dropped, save those that a dead disk
-/// keeps. Its blocking functions must
-/// not be called from asynchronous code.
+/// keeps. Its blocking functions must not be called from asynchronous code.
 #[derive(Debug)]
 pub struct Dataset {
     reader: Arc<Reader>,
@@ -40,7 +41,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens the data set at a local path or `file://` URL. Reads the manifest and nothing else.
+    /// Opens the data set at a local path, or at a URL of an object store. Reads the manifest and nothing else.
     ///
     /// # Errors
     ///
@@ -58,13 +59,20 @@ impl Dataset {
         Dataset::of_store(Store::open(location)?.with_faults(faults))
     }
 
+    /// Serves the images of a source as they are, without shards; reads meet `faults` if there are any.
+    ///
+    /// # Errors
+    ///
+    /// If the source has no images.
+    pub fn of_source(source: Box<dyn ImageSource>, faults: Option<Faults>) -> Result<Dataset, DatasetError> {
+        let direct = Direct { source, faults: faults.map(Injector::new) };
+        let manifest = direct.manifest()?;
+        let reader = Arc::new(Reader { origin: Origin::Source(direct), manifest, footers: Mutex::default() });
+        Ok(Dataset { reader, runtime: Some(runtime()?) })
+    }
+
     fn of_store(store: Store) -> Result<Dataset, DatasetError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .thread_name("patchstream-fetch")
-            .enable_time()
-            .build()?;
+        let runtime = runtime()?;
         let bytes = match runtime.block_on(store.read_all(MANIFEST_FILE, MANIFEST_BYTES_MAX)) {
             Err(DatasetError::ShardMissing { .. }) => {
                 // A manifest that cannot be read is one that is there.
@@ -84,7 +92,7 @@ impl Dataset {
             fetched => fetched?.bytes,
         };
         let manifest = Manifest::parse(bytes, &store.path_of(MANIFEST_FILE))?;
-        let reader = Arc::new(Reader { store, manifest, footers: Mutex::default() });
+        let reader = Arc::new(Reader { origin: Origin::Shards(store), manifest, footers: Mutex::default() });
         Ok(Dataset { reader, runtime: Some(runtime) })
     }
 
@@ -95,7 +103,10 @@ impl Dataset {
 
     /// Where it lies.
     pub fn location(&self) -> &str {
-        self.reader.store.location()
+        match &self.reader.origin {
+            Origin::Shards(store) => store.location(),
+            Origin::Source(direct) => direct.source.location(),
+        }
     }
 
     /// Reads one row group, verified by its checksum. Blocks.
@@ -134,10 +145,26 @@ impl Drop for Dataset {
     }
 }
 
+fn runtime() -> std::io::Result<Runtime> {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("patchstream-fetch")
+        .enable_all()
+        .build()
+}
+
+/// Where rows come from.
+#[derive(Debug)]
+enum Origin {
+    Shards(Store),
+    Source(Direct),
+}
+
 /// What fetching needs of a data set: everything but the runtime, which tasks must not keep alive.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    store: Store,
+    origin: Origin,
     pub(crate) manifest: Manifest,
     footers: Mutex<Footers>,
 }
@@ -158,16 +185,23 @@ pub(crate) struct FetchedGroup {
 impl Reader {
     /// Fetches, verifies and decodes one row group.
     pub(crate) async fn read_group(self: Arc<Self>, group: usize) -> Result<FetchedGroup, DatasetError> {
+        let store = match &self.origin {
+            Origin::Shards(store) => store,
+            Origin::Source(direct) => {
+                let retries = direct.strike().await?;
+                return self.clone().read_source(group, retries).await;
+            }
+        };
         let entry = self.entry(group)?;
         let footer = self.footer(group).await?;
-        let fetched = self.store.read_range(&entry.file, entry.offset..entry.offset + entry.length).await?;
+        let fetched = store.read_range(&entry.file, entry.offset..entry.offset + entry.length).await?;
         let reader = self.clone();
         // Verifying and decoding compute for milliseconds, which does not belong on the thread of the tasks.
         let decoded = spawn_blocking(move || {
             let entry = reader.entry(group)?;
             let (expected, got) = (entry.xxh3, xxh3_64(&fetched.bytes));
             if expected != got {
-                let (path, row_group) = (reader.store.path_of(&entry.file), entry.row_group);
+                let (path, row_group) = (reader.path_of(entry), entry.row_group);
                 return Err(DatasetError::Checksum { path, row_group, expected, got });
             }
             let group = guarded(|| EncodedGroup::decode(entry, fetched.bytes, &footer));
@@ -176,13 +210,21 @@ impl Reader {
         decoded.await.unwrap_or_else(|_| Err(self.corrupt(entry, "decoding it was cut short".to_owned())))
     }
 
+    async fn read_source(self: Arc<Self>, group: usize, retries: u32) -> Result<FetchedGroup, DatasetError> {
+        let read = spawn_blocking(move || match &self.origin {
+            Origin::Source(direct) => Ok(FetchedGroup { group: direct.read(self.entry(group)?)?, retries }),
+            Origin::Shards(_) => Err(DatasetError::Internal { what: "reading a source" }),
+        });
+        read.await.unwrap_or(Err(DatasetError::Internal { what: "reading a source" }))
+    }
+
     async fn read_columns(&self, group: usize, columns: &[&str]) -> Result<RecordBatch, DatasetError> {
         let entry = self.entry(group)?;
         let footer = self.footer(group).await?;
         let ranges = guarded(|| footer.column_ranges(entry, columns)).map_err(|reason| self.corrupt(entry, reason))?;
         let mut parts = Vec::with_capacity(ranges.len());
         for (start, length) in ranges {
-            parts.push((start, self.store.read_range(&entry.file, start..start + length).await?.bytes));
+            parts.push((start, self.store()?.read_range(&entry.file, start..start + length).await?.bytes));
         }
         let batch = guarded(|| footer.decode(entry, FetchedRanges { parts }, columns));
         batch.map_err(|reason| self.corrupt(entry, reason))
@@ -197,7 +239,7 @@ impl Reader {
         }
         let later = &self.manifest.row_groups()[group..];
         let last = later.iter().take_while(|later| later.file == entry.file).last().unwrap_or(entry);
-        let tail = self.store.read_tail(&entry.file, last.offset + last.length, FOOTER_BYTES_MAX).await?;
+        let tail = self.store()?.read_tail(&entry.file, last.offset + last.length, FOOTER_BYTES_MAX).await?;
         let footer = guarded(|| Footer::parse(&tail.bytes)).map_err(|reason| self.corrupt(entry, reason))?;
         let footer = Arc::new(footer);
         let mut footers = self.footers();
@@ -210,6 +252,21 @@ impl Reader {
             footers.by_file.remove(&oldest);
         }
         Ok(footer)
+    }
+
+    /// Only shards have footers and columns.
+    fn store(&self) -> Result<&Store, DatasetError> {
+        match &self.origin {
+            Origin::Shards(store) => Ok(store),
+            Origin::Source(_) => Err(DatasetError::Internal { what: "looking for columns of a source" }),
+        }
+    }
+
+    fn path_of(&self, entry: &RowGroupEntry) -> String {
+        match &self.origin {
+            Origin::Shards(store) => store.path_of(&entry.file),
+            Origin::Source(direct) => direct.source.location().to_owned(),
+        }
     }
 
     fn footers(&self) -> std::sync::MutexGuard<'_, Footers> {
@@ -226,6 +283,6 @@ impl Reader {
     }
 
     fn corrupt(&self, entry: &RowGroupEntry, reason: String) -> DatasetError {
-        DatasetError::ShardCorrupt { path: self.store.path_of(&entry.file), row_group: entry.row_group, reason }
+        DatasetError::ShardCorrupt { path: self.path_of(entry), row_group: entry.row_group, reason }
     }
 }

@@ -23,6 +23,30 @@ pub enum DatasetError {
         /// The path as given.
         path: PathBuf,
     },
+    /// A source of which nothing tells what it is.
+    #[error("cannot tell what kind of source `{}` is: {reason}", path.display())]
+    SourceUnknown {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was looked for.
+        reason: String,
+    },
+    /// A source with several parts, of which none was chosen.
+    #[error("source `{}` has the splits {splits}", path.display())]
+    SourceSplits {
+        /// The source.
+        path: PathBuf,
+        /// What they are called.
+        splits: String,
+    },
+    /// A file of a source that is not as its format demands.
+    #[error("source `{}` is damaged: {reason}", path.display())]
+    SourceDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file that is not as long as it was when the source was listed.
     #[error("source `{}` changed while it was being read: expected {expected} bytes, got {got}", path.display())]
     SourceChanged {
@@ -163,14 +187,24 @@ pub enum DatasetError {
         source: ParquetError,
     },
     /// Reading failed, though it was tried several times where that can help.
-    #[error("cannot read `{path}` after {attempts} attempts: {source}")]
+    #[error("cannot read `{path}` after {attempts} attempts: {reason}")]
     Read {
         /// The object's location.
         path: String,
         /// How often it was tried.
         attempts: u32,
         /// Why not.
-        source: object_store::Error,
+        reason: String,
+    },
+    /// An object far away could not be written, listed or removed.
+    #[error("cannot {action} `{path}`: {reason}")]
+    Remote {
+        /// What was tried.
+        action: &'static str,
+        /// The object's location.
+        path: String,
+        /// Why not.
+        reason: String,
     },
     /// A location that this build cannot open.
     #[error("cannot open `{location}`: {reason}")]
@@ -304,6 +338,11 @@ impl DatasetError {
         let hint = match self {
             Self::SourceNotFolder { .. } => "give the folder that holds the images",
             Self::SourceChanged { .. } => "convert again when nothing writes to the source any more",
+            Self::SourceUnknown { .. } => {
+                "say what it is with `--format`, and which columns it has with `--image-column` and `--label-column`"
+            }
+            Self::SourceSplits { .. } => "choose one with `--from-split`, or take them all with `--from-split all`",
+            Self::SourceDamaged { .. } => "fetch the file again, or leave it out",
             Self::SourceEmpty { .. } | Self::NoImages { .. } => {
                 "images are looked for in the folder and all folders below it; hidden files are left out"
             }
@@ -325,7 +364,8 @@ impl DatasetError {
             Self::DestinationBusy { .. } => "wait for it to end, or choose another destination",
             Self::Io { source } => return io_hint(source).map(str::to_owned),
             Self::Write { source, .. } => return io_error_within(source).and_then(io_hint).map(str::to_owned),
-            Self::Location { .. } => "give a folder on this machine, as a path or a file:// URL",
+            Self::Location { .. } => "give a folder on this machine, or a URL as s3://bucket/folder",
+            Self::Remote { .. } => "check the endpoint, the credentials in the environment, and what they allow",
             Self::ManifestMissing { location, instead } => match instead {
                 Instead::Nothing => {
                     "a folder of images becomes a data set with `patchstream convert <folder> <destination>`"

@@ -3,7 +3,9 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BinaryViewArray, Int64Array, ListArray, RecordBatch, StringViewArray};
+use arrow::array::{
+    Array, AsArray, BinaryViewArray, BinaryViewBuilder, Int64Array, ListArray, RecordBatch, StringViewArray,
+};
 use arrow::datatypes::{Int64Type, UInt32Type};
 use bytes::{Buf, Bytes};
 use parquet::arrow::ProjectionMask;
@@ -42,6 +44,25 @@ impl EncodedGroup {
     /// One of its rows; nothing if it has no such row.
     pub fn row(self: &Arc<Self>, row: u32) -> Option<EncodedRow> {
         (row < self.rows()).then(|| EncodedRow { group: self.clone(), row })
+    }
+
+    /// Images that lie one after the other in `bytes`, each up to its end, with their paths and classes.
+    pub(crate) fn of_images(
+        first_sample_id: u64,
+        bytes: Vec<u8>,
+        ends: &[u32],
+        paths: Vec<String>,
+        labels: Vec<Option<i64>>,
+    ) -> EncodedGroup {
+        let mut images = BinaryViewBuilder::with_capacity(ends.len());
+        let block = images.append_block(bytes.into());
+        let mut start = 0;
+        for &end in ends {
+            images.try_append_view(block, start, end - start).expect("images lie within the block");
+            start = end;
+        }
+        let (paths, labels) = (StringViewArray::from_iter_values(paths), Int64Array::from(labels));
+        EncodedGroup { first_sample_id, images: images.finish(), paths, labels, segments: None }
     }
 
     /// A copy that holds the images of some rows alone, and the bytes of those; its other rows are empty images.

@@ -25,6 +25,9 @@ pub struct PipelineConfig {
     pub decode: DecodeMode,
     /// Whether images are turned as their EXIF orientation says; torchvision and this default leave them as stored.
     pub apply_exif: bool,
+    /// How many crops, flips and masks are made of an image that is decoded once: so many rows of a batch, one after the
+    /// other, where the schedule has one. At most [`REPEATS_MAX`].
+    pub repeats: NonZeroUsize,
     /// Threads that decode.
     pub workers: NonZeroUsize,
     /// Finished batches that wait for the consumer; one more is being filled.
@@ -34,6 +37,9 @@ pub struct PipelineConfig {
     /// What is done about samples that cannot be decoded.
     pub bad_samples: BadSamples,
 }
+
+/// More rows of one image in one batch than this are refused.
+pub const REPEATS_MAX: usize = 64;
 
 impl PipelineConfig {
     /// The paper's pre-training on images of this size, with a worker for each core.
@@ -46,6 +52,7 @@ impl PipelineConfig {
             transform: Transform::Train(TrainTransform::default()),
             decode: DecodeMode::Exact,
             apply_exif: false,
+            repeats: NonZeroUsize::MIN,
             workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             queue_batches: QUEUE_BATCHES,
             read_ahead_bytes: READ_AHEAD_BYTES,
@@ -61,6 +68,9 @@ impl PipelineConfig {
         self.grid.validate()?;
         self.masking.validate()?;
         self.transform.validate(&self.grid)?;
+        if self.repeats.get() > REPEATS_MAX {
+            return Err(PipelineError::config("repeats", format!("1 to {REPEATS_MAX}"), self.repeats));
+        }
         self.bad_samples.validate()
     }
 }

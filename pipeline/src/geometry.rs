@@ -50,6 +50,14 @@ impl PixelBox {
         Self { x: 0, y: 0, width: size.width, height: size.height }
     }
 
+    /// The smallest box that holds this one and another.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        let (x, y) = (self.x.min(other.x), self.y.min(other.y));
+        let (right, bottom) = (self.right().max(other.right()), self.bottom().max(other.bottom()));
+        Self { x, y, width: right - x, height: bottom - y }
+    }
+
     /// One past the last column.
     pub fn right(self) -> u32 {
         self.x + self.width

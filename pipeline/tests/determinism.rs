@@ -203,6 +203,29 @@ proptest! {
     }
 }
 
+/// Several crops of an image that is decoded once are those that decoding it for each would give.
+#[test]
+fn repeats_show_other_crops_of_the_same_samples_and_the_first_is_as_without() {
+    within_deadline(|| {
+        let dataset = SHARDS[2].open();
+        let repeats = NonZeroUsize::new(3).unwrap();
+        let once = collect(&dataset, &schedule(7), &config(2));
+        let expected = collect(&dataset, &schedule(7), &PipelineConfig { repeats, ..config(1) });
+        assert!(expected == collect(&dataset, &schedule(7), &PipelineConfig { repeats, ..config(4) }));
+        let mut different = 0;
+        for (one, three) in once.iter().zip(&expected) {
+            assert_eq!((three.epoch(), three.batch(), three.rows()), (one.epoch(), one.batch(), 3 * one.rows()));
+            let all: Vec<Row> = rows(three).collect();
+            for (first, group) in rows(one).zip(all.chunks(3)) {
+                assert!(group[0] == first, "the first repeat is the row that there is without repeats");
+                assert!(group.iter().all(|row| row.0 == first.0 && row.1 == first.1), "all show the same sample");
+                different += usize::from(group[1].2 != first.2 && group[2].2 != group[1].2);
+            }
+        }
+        assert!(different * 10 > 9 * once.iter().map(PatchBatch::rows).sum::<usize>(), "{different} differ");
+    });
+}
+
 /// What training on several devices does: every rank waits for all others after each batch. Were one to get fewer batches,
 /// the others would wait for ever.
 #[test]

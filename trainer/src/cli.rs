@@ -4,6 +4,7 @@
 
 mod bench;
 mod evaluate;
+mod source;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use patchstream_datasets::convert::{Part, Split};
 
 pub(crate) use self::bench::{BenchArgs, Decode};
 pub(crate) use self::evaluate::{ExportArgs, FeatureArgs, FeaturesArgs, KnnArgs, Layout, Pool, ProbeArgs, VerifyArgs};
+pub(crate) use self::source::SourceArgs;
 
 /// Pre-train masked autoencoders, fed by a pipeline that keeps the accelerator busy.
 #[derive(Debug, Parser)]
@@ -47,7 +49,7 @@ pub(crate) struct OutputArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Convert a folder of images to Parquet shards with a manifest
+    /// Convert images (folders, lists, tars, Parquet, MNIST, CIFAR) to Parquet shards with a manifest
     Convert(ConvertArgs),
     /// Make one data set of the parts that several machines have converted
     Merge(MergeArgs),
@@ -74,6 +76,9 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   patchstream convert photos/ shards/
+  patchstream convert photos.csv shards/ --image-column file --label-column species
+  patchstream convert 'imagenet-train-{000..146}.tar' s3://bucket/imagenet
+  patchstream convert mnist/ shards/ --from-split train
   patchstream convert photos/ shards/ --check decode --on-bad fail
   patchstream convert photos/ shards/ --encode jpeg --max-side 500 --tile-index
   patchstream convert photos/ shards/ --split val=0.05 --dedupe
@@ -81,13 +86,18 @@ pub(crate) enum Command {
 
 With `--split val=...` the data sets are shards/train and shards/val.
 
-Images in sub-folders get the first folder's name as their class; images beside each other have no label.")]
+Images in sub-folders get the first folder's name as their class; images beside each other have no label.
+Credentials and endpoints of object stores are taken from the environment, as AWS_ACCESS_KEY_ID and
+AWS_ENDPOINT_URL.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct ConvertArgs {
-    /// Folder of images
+    /// Folder, file or files with images, here or at a URL (s3, gs, az, http, https)
     pub(crate) source: String,
-    /// Folder to write; it must not exist
+    /// Folder to write, here or at a URL (s3, gs, az); it must not exist
     pub(crate) destination: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) from: SourceArgs,
 
     /// Order of the rows
     #[arg(long, value_enum, default_value_t = RowOrder::Shuffled)]

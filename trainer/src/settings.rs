@@ -305,6 +305,7 @@ impl RunConfig {
             }),
             decode: self.data.decode,
             apply_exif: self.data.apply_exif,
+            repeats: NonZeroUsize::MIN,
             workers: self.data.workers,
             queue_batches: self.data.queue_batches,
             read_ahead_bytes: self.data.read_ahead_mib.saturating_mul(NonZeroUsize::MIN.saturating_add((1 << 20) - 1)),

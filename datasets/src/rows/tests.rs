@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::plan::{Cursor, EpochPlan, LastBatch, Share, Shuffle, WindowOrder};
+use crate::sources::{FolderSource, ImageSource as _};
 use crate::testing::{dataset, open};
 
 fn schedule(batch_size: usize) -> Schedule {
@@ -138,6 +139,32 @@ fn rows_that_were_copied_together_are_still_theirs() {
             );
         }
     }
+}
+
+#[test]
+fn a_source_is_served_like_shards() {
+    let folder = crate::testing::source(60);
+    let source = Box::new(FolderSource::open(folder.path()).unwrap());
+    let expected: Vec<(String, Option<i64>, Vec<u8>)> = (0..60)
+        .map(|image| {
+            let mut bytes = Vec::new();
+            source.read(image, &mut bytes).unwrap();
+            (source.path(image), source.label(image), bytes)
+        })
+        .collect();
+    let dataset = Arc::new(Dataset::of_source(source, Some("fail@0.2".parse().unwrap())).unwrap());
+    assert_eq!((dataset.manifest().rows(), dataset.manifest().class_names().len()), (60, 3));
+    let schedule = Schedule { last_batch: LastBatch::Keep, ..schedule(7) };
+    let mut seen = Vec::new();
+    for planned in stream(&dataset, &schedule, 1).filter(|planned| planned.as_ref().unwrap().epoch == 1) {
+        let row = planned.unwrap().row;
+        let sample = row.sample_id() as usize;
+        assert_eq!((row.path().to_owned(), row.label(), row.bytes().to_vec()), expected[sample]);
+        seen.push(sample);
+    }
+    assert!(!seen.is_sorted());
+    seen.sort_unstable();
+    assert_eq!(seen, (0..60).collect::<Vec<_>>());
 }
 
 #[test]

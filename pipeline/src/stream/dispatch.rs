@@ -55,6 +55,8 @@ pub(crate) struct Dispatcher<S: RowSource> {
     /// Batches that can be on their way.
     pub(crate) batches_in_flight: usize,
     pub(crate) workers: usize,
+    /// Rows that are made of one image.
+    pub(crate) repeats: usize,
     pub(crate) chunks: Sender<Chunk<S::Row>>,
     pub(crate) finished: Sender<Finished>,
     pub(crate) stats: Arc<Stats>,
@@ -82,7 +84,7 @@ impl<S: RowSource> Dispatcher<S> {
             if self.stats.finished.put_wait_ns.time(|| permits.recv()).is_err() {
                 return;
             }
-            let splitter = self.pool.lease(Layout { rows: first.rows_in_batch, ..self.layout });
+            let splitter = self.pool.lease(Layout { rows: first.rows_in_batch * self.repeats, ..self.layout });
             match self.hand_out(sequence, first, splitter) {
                 Some(Ok(())) => sequence += 1,
                 Some(Err(outcome)) => {
@@ -113,7 +115,7 @@ impl<S: RowSource> Dispatcher<S> {
             let is_last = place + 1 == rows_in_batch;
             if is_last || images.count == chunk_rows || images.bytes >= CHUNK_BYTES {
                 let images = std::mem::take(&mut images);
-                let rows = splitter.take(images.count);
+                let rows = splitter.take(images.count * self.repeats);
                 self.send(Chunk { sequence, epoch, batch, images, rows })?;
             }
             if is_last {

@@ -96,7 +96,7 @@ impl PatchStream {
         seed: u64,
         config: &PipelineConfig,
     ) -> Result<Self, PipelineError> {
-        let PipelineConfig { grid, masking, transform, decode, apply_exif, .. } = config.clone();
+        let PipelineConfig { grid, masking, transform, decode, apply_exif, repeats, .. } = config.clone();
         let workers = config.workers.get();
         // Two chunks for each worker: one to go on with while the dispatcher is woken, one in case it is late.
         let chunk_capacity = workers * 2;
@@ -129,7 +129,7 @@ impl PatchStream {
             },
         };
         let visible = masking.visible_patches(grid.patches());
-        let sample = SampleConfig { grid, masking, transform, decode, apply_exif };
+        let sample = SampleConfig { grid, masking, transform, decode, apply_exif, repeats };
         let schema = batch::schema(&grid, &masking);
         for index in 0..workers {
             let worker = Worker {
@@ -153,6 +153,7 @@ impl PatchStream {
             permits,
             batches_in_flight: batch_capacity,
             workers,
+            repeats: repeats.get(),
             chunks: send_chunk,
             finished: send_finished,
             stats,

@@ -321,6 +321,24 @@ fn beyond_the_budget_the_run_ends_even_when_everything_is_bad() {
     }
 }
 
+/// Photographs, so JPEG: the region that several crops need is larger than that of one.
+#[test]
+fn a_crop_is_the_same_when_others_of_its_image_are_made_with_it() {
+    within_deadline(|| {
+        let script = Script::new(images(), 1);
+        let repeats = NonZeroUsize::new(4).unwrap();
+        let alone = collect(&mut start(&script, &config(2)));
+        let together = collect(&mut start(&script, &PipelineConfig { repeats, ..config(2) }));
+        for (alone, together) in alone.iter().zip(&together) {
+            let row_bytes = alone.visible().len() / alone.rows();
+            for (row, expected) in alone.visible().chunks(row_bytes).enumerate() {
+                assert_eq!(together.sample_ids()[row * 4..][..4], [alone.sample_ids()[row]; 4]);
+                assert!(&together.visible()[row * 4 * row_bytes..][..row_bytes] == expected, "row {row}");
+            }
+        }
+    });
+}
+
 /// Images that are made to harm whoever decodes them: sizes that no memory holds, ends that never come.
 #[test]
 fn poisoned_images_are_replaced_like_any_bad_sample() {
@@ -367,6 +385,7 @@ fn configurations_that_cannot_work_are_refused() {
         "grid: expected a height and width that are multiples of the patch, got 64 x 100 pixels in patches of 16",
     );
     check(&refused(|c| c.masking.ratio = 1.0), "masking.ratio: expected at least 0 and below 1, got 1");
+    check(&refused(|c| c.repeats = NonZeroUsize::new(65).unwrap()), "repeats: expected 1 to 64, got 65");
     check(
         &refused(|c| c.bad_samples.budget.fraction = f64::NAN),
         "bad_samples.budget.fraction: expected 0 to 1, got NaN",

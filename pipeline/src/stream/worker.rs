@@ -1,5 +1,6 @@
 //! A worker's thread: makes rows of encoded images, and batches of the last rows.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +11,7 @@ use crossbeam::channel::{Receiver, Sender};
 use super::dispatch::Chunk;
 use super::source::{EncodedImage, Replacements};
 use crate::batch::PatchBatch;
-use crate::batch::memory::Slot;
+use crate::batch::memory::Rows;
 use crate::error::PipelineError;
 use crate::quarantine::Quarantine;
 use crate::random::SampleKey;
@@ -72,7 +73,8 @@ impl<R: EncodedImage, P: Replacements<R>> Worker<R, P> {
     fn fill(&mut self, chunk: Chunk<R>) -> Result<Option<PatchBatch>, PipelineError> {
         let Chunk { epoch, batch, images, mut rows, .. } = chunk;
         for (offset, (global_place, image)) in images.images.into_iter().flatten().enumerate() {
-            self.make_row(epoch, batch, global_place, image, rows.slot(offset))?;
+            let repeats = self.maker.repeats();
+            self.make_rows((epoch, batch, global_place), image, &mut rows, offset * repeats..(offset + 1) * repeats)?;
         }
         self.stats.images.add(rows.len() as u64);
         let Some(written) = rows.finish() else { return Ok(None) };
@@ -87,19 +89,19 @@ impl<R: EncodedImage, P: Replacements<R>> Worker<R, P> {
         Ok(Some(assembled))
     }
 
-    /// Writes one row, of the image or of the first good replacement.
-    fn make_row(
+    /// Writes the rows of the image, or of the first good replacement, for a place in the plan.
+    fn make_rows(
         &mut self,
-        epoch: u64,
-        batch: u64,
-        global_place: usize,
+        (epoch, batch, global_place): (u64, u64, usize),
         mut image: R,
-        mut slot: Slot<'_>,
+        rows: &mut Rows,
+        range: Range<usize>,
     ) -> Result<(), PipelineError> {
         let mut attempt = 0;
         loop {
             let key = SampleKey { seed: self.seed, epoch, sample_id: image.sample_id(), repeat: 0 };
-            match self.maker.make(image.bytes(), image.segments(), key, &mut slot, &self.stats) {
+            let (bytes, segments) = (image.bytes(), image.segments());
+            match self.maker.make(bytes, segments, key, rows, range.start, &self.stats) {
                 Ok(()) => break,
                 Err(error) if error.is_bad_sample() => {
                     self.quarantine.enter(image.sample_id(), image.path(), &error)?;
@@ -110,10 +112,13 @@ impl<R: EncodedImage, P: Replacements<R>> Worker<R, P> {
             image = self.replacements.candidate(epoch, batch, global_place, attempt)?;
             attempt += 1;
         }
-        self.stats.replaced.add(u64::from(attempt > 0));
-        *slot.sample_id = image.sample_id();
-        *slot.label = image.label().unwrap_or(0);
-        *slot.has_label = u8::from(image.label().is_some());
+        self.stats.replaced.add(if attempt > 0 { range.len() as u64 } else { 0 });
+        for row in range {
+            let slot = rows.slot(row);
+            *slot.sample_id = image.sample_id();
+            *slot.label = image.label().unwrap_or(0);
+            *slot.has_label = u8::from(image.label().is_some());
+        }
         Ok(())
     }
 }

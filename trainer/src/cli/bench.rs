@@ -23,8 +23,8 @@ strikes every read.
 MosaicML Streaming and LitData in PEERS/v_*/bin/python, or without PEERS in
 python3, and runs what it finds on the same images, one after the other.")]
 pub(crate) struct BenchArgs {
-    /// Data set made by `patchstream convert`
-    #[arg(long, value_name = "SHARDS")]
+    /// Data set made by `patchstream convert`, or images as they are: a folder, tars, Parquet, whatever `convert` takes
+    #[arg(long, value_name = "DATA")]
     pub(crate) data: String,
     /// Threads that decode; as many as there are cores unless given
     #[arg(long, value_name = "THREADS")]
@@ -44,6 +44,9 @@ pub(crate) struct BenchArgs {
     /// How exactly JPEGs are decoded
     #[arg(long, value_enum, default_value_t = Decode::Exact)]
     pub(crate) decode: Decode,
+    /// Crops, flips and masks that are made of an image that is decoded once
+    #[arg(long, value_name = "ROWS", default_value = "1")]
+    pub(crate) repeats: NonZeroUsize,
     /// Row groups that are mixed with each other
     #[arg(long, value_name = "ROW GROUPS", default_value = "4")]
     pub(crate) shuffle_window: NonZeroUsize,
@@ -79,9 +82,9 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Decode {
-    /// As Pillow: every pixel decoded at full size
+    /// As Pillow: chroma is enlarged and becomes RGB before resizing
     Exact,
-    /// JPEGs are scaled down while they are decoded, where the crop is at least twice the size that is wanted
+    /// Y, Cb and Cr of a JPEG are resized before they become RGB
     Fast,
 }
 

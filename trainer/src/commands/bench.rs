@@ -16,7 +16,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use patchstream_datasets::{Cursor, Dataset, LastBatch, Schedule, Share, Shuffle};
+use patchstream_datasets::error::Instead;
+use patchstream_datasets::sources::{self, SourceOptions};
+use patchstream_datasets::{Cursor, Dataset, DatasetError, Faults, LastBatch, Schedule, Share, Shuffle};
 use patchstream_pipeline::{DecodeMode, PatchGrid, PipelineConfig};
 
 use self::compare::PeerResult;
@@ -26,10 +28,7 @@ use super::{print, print_json, threads};
 use crate::cli::{BenchArgs, Decode};
 
 pub(crate) fn run(arguments: &BenchArgs) -> anyhow::Result<()> {
-    let dataset = Arc::new(match &arguments.faults {
-        Some(faults) => Dataset::open_with_faults(&arguments.data, faults.clone())?,
-        None => Dataset::open(&arguments.data)?,
-    });
+    let dataset = Arc::new(open(&arguments.data, arguments.faults.as_ref())?);
     let config = pipeline(arguments)?;
     let schedule = schedule(arguments);
     let one = measure::run(&dataset, &schedule, &config, Length::Moment)?;
@@ -53,6 +52,22 @@ pub(crate) fn run(arguments: &BenchArgs) -> anyhow::Result<()> {
     if arguments.json { print_json(&report) } else { print(&table::table(&report)) }
 }
 
+/// Opens shards, or else a source of images as it is.
+fn open(data: &str, faults: Option<&Faults>) -> anyhow::Result<Dataset> {
+    let opened = match faults {
+        Some(faults) => Dataset::open_with_faults(data, faults.clone()),
+        None => Dataset::open(data),
+    };
+    match opened {
+        // No data set of ours, or a file, or a pattern of files.
+        Err(DatasetError::ManifestMissing { instead: Instead::Nothing, .. } | DatasetError::Location { .. }) => {
+            let source = sources::open(data, &SourceOptions::default())?;
+            Ok(Dataset::of_source(source, faults.cloned())?)
+        }
+        opened => Ok(opened?),
+    }
+}
+
 fn schedule(arguments: &BenchArgs) -> Schedule {
     Schedule {
         seed: arguments.seed,
@@ -74,6 +89,7 @@ fn pipeline(arguments: &BenchArgs) -> anyhow::Result<PipelineConfig> {
             Decode::Exact => DecodeMode::Exact,
             Decode::Fast => DecodeMode::Fast,
         },
+        repeats: arguments.repeats,
         read_ahead_bytes: NonZeroUsize::new(read_ahead_bytes).context("the read-ahead is at least a MiB")?,
         ..PipelineConfig::for_grid(grid)
     })
@@ -105,6 +121,7 @@ fn report(arguments: &BenchArgs, config: &PipelineConfig, one: &Measurement, mea
             image_px: arguments.image_px,
             patch_px: arguments.patch_px,
             decode: config.decode,
+            repeats: config.repeats.get(),
             shuffle_window: arguments.shuffle_window.get(),
             read_ahead_mib: arguments.read_ahead_mib.get(),
             rank: arguments.rank,

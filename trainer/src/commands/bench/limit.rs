@@ -77,12 +77,12 @@ pub(super) fn find(measured: &Measurement, stages: &[StageCost], queues: &[Queue
             percent(slowest.1)
         ),
         what_helps: match slowest.0 {
-            "decode" => {
-                "more cores with a worker each; images converted to a smaller size; --decode fast, where images are \
-                         large beside the crop"
-                    .to_owned()
-            }
-            "resize" => "more cores with a worker each; smaller images, or smaller crops (--image-px)".to_owned(),
+            "decode" => "more cores with a worker each; `convert --tile-index`, so that a crop skips most of a JPEG; \
+                         smaller images, by `convert --encode jpeg --max-side`"
+                .to_owned(),
+            "resize" => "more cores with a worker each; --decode fast; smaller images, by `convert --encode jpeg \
+                         --max-side`"
+                .to_owned(),
             _ => "more cores with a worker each".to_owned(),
         },
     }

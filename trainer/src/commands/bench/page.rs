@@ -66,6 +66,9 @@ fn what_was_measured(report: &Report) -> String {
         settings.image_px,
         settings.batch_size
     );
+    if settings.repeats > 1 {
+        words += &format!(", {} rows of each image that is decoded, all counted", settings.repeats);
+    }
     if settings.world > 1 {
         words += &format!(", rank {} of {}", settings.rank, settings.world);
     }

@@ -60,6 +60,8 @@ pub(super) struct Settings {
     pub(super) image_px: u32,
     pub(super) patch_px: u32,
     pub(super) decode: DecodeMode,
+    /// Rows that are made of one image, all of which count as images here.
+    pub(super) repeats: usize,
     pub(super) shuffle_window: usize,
     pub(super) read_ahead_mib: u32,
     pub(super) rank: usize,

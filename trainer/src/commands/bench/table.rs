@@ -38,6 +38,9 @@ fn summary(report: &Report) -> String {
         text += &format!(", {} of memory at most", human_bytes(bytes));
     }
     text += "\n";
+    if report.settings.repeats > 1 {
+        text += &format!("{} rows of each image that is decoded, all counted as images\n", report.settings.repeats);
+    }
     if report.settings.world > 1 {
         text += &format!("rank {} of {}\n", report.settings.rank, report.settings.world);
     }
