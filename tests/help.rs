@@ -20,5 +20,8 @@ fn help() {
     check("help_inspect", &["inspect", "--help"]);
     check("help_pretrain", &["pretrain", "--help"]);
     check("help_reconstruct", &["reconstruct", "--help"]);
+    check("help_probe", &["probe", "--help"]);
+    check("help_knn", &["knn", "--help"]);
+    check("help_features", &["features", "--help"]);
     check("help_bench", &["bench", "--help"]);
 }

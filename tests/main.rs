@@ -4,6 +4,7 @@ mod bad_input;
 mod bench;
 mod conversion;
 mod crate_graph;
+mod evaluation;
 mod help;
 mod main_job;
 mod resume;

@@ -1,6 +1,6 @@
 //! A run that was stopped and continued equals one that never was.
 
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use crate::main_job::pretrain;
@@ -11,33 +11,96 @@ fn weights(sandbox: &Sandbox, run: &str, step: u64) -> Vec<u8> {
     fs_err::read(folder.join("weights.safetensors")).expect("weights")
 }
 
-#[test]
-fn stopping_and_going_on_changes_no_bit() {
-    let sandbox = Sandbox::with_shards();
-    let length = ["--set", "train.steps=300", "--set", "checkpoint.every_steps=7"];
-    sandbox.succeed(&pretrain("straight", &length));
+/// What a run wrote of its steps that does not depend on time.
+fn metrics(sandbox: &Sandbox, run: &str) -> Vec<[serde_json::Value; 4]> {
+    let metrics = fs_err::read_to_string(sandbox.path(run).join("metrics.jsonl")).expect("metrics");
+    let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+    metrics.lines().map(|text| ["step", "loss", "gradient_norm", "digest"].map(|key| line(text)[key].take())).collect()
+}
 
-    let mut child = sandbox.command(&pretrain("stopped", &length)).spawn().expect("the program starts");
+/// Starts a run, sends it a signal after a while, and gives back what it said.
+fn stop_after(sandbox: &Sandbox, arguments: &[&str], signal: &str, wait: Duration) -> Output {
+    let child = sandbox.command(arguments).spawn().expect("the program starts");
+    std::thread::sleep(wait);
+    let pid = child.id().to_string();
+    // A run that is done already cannot be killed, which is as good.
+    let _ = Command::new("kill").args([signal, &pid]).stderr(std::process::Stdio::null()).status().expect("kill runs");
+    child.wait_with_output().expect("the program ends")
+}
+
+/// Checkpoints and log lines at steps that have nothing to do with each other.
+const LENGTH: [&str; 8] = [
+    "--set",
+    "train.steps=200",
+    "--set",
+    "checkpoint.every_steps=7",
+    "--set",
+    "train.log_every=10",
+    "--set",
+    "checkpoint.keep=1",
+];
+
+#[test]
+fn killing_at_ten_random_moments_changes_no_bit() {
+    let sandbox = Sandbox::with_shards();
     let started = Instant::now();
-    while !sandbox.path("stopped/checkpoints/step-00000014").exists() {
+    sandbox.succeed(&pretrain("straight", &LENGTH));
+    let whole = started.elapsed();
+
+    // Different in each run of the test, and printed with a failure.
+    let mut state = u64::from(std::process::id()) | 1;
+    let mut waits = Vec::new();
+    for (kill, workers) in (0..10).zip([1, 2, 3, 4, 5].into_iter().cycle()) {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        // Now and then before the first step, mostly during the steps.
+        let wait = whole.mul_f64((state >> 40) as f64 / f64::from(1 << 24) * 0.4);
+        waits.push(wait);
+        let workers = format!("data.workers={workers}");
+        let arguments = pretrain("killed", &[&LENGTH[..], &["--resume", "auto", "--set", &workers]].concat());
+        let signal = ["-KILL", "-KILL", "-TERM", "-INT"][kill % 4];
+        let output = stop_after(&sandbox, &arguments, signal, wait);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!errors.contains("panicked"), "{waits:?}: {errors}");
+    }
+    sandbox.succeed(&pretrain("killed", &[&LENGTH[..], &["--resume", "auto"]].concat()));
+    assert!(weights(&sandbox, "straight", 200) == weights(&sandbox, "killed", 200), "{waits:?}");
+    assert_eq!(metrics(&sandbox, "straight"), metrics(&sandbox, "killed"), "{waits:?}");
+
+    let report = sandbox.succeed_json(&["verify", "killed", "--workers", "3", "--json"]);
+    assert_eq!((&report["steps"], &report["images"], &report["compared"]), (&200.into(), &1600.into(), &20.into()));
+}
+
+#[test]
+fn verify_tells_a_run_that_saw_something_else() {
+    let sandbox = Sandbox::with_shards();
+    sandbox.succeed(&pretrain("run", &["--set", "train.steps=4"]));
+    assert!(sandbox.succeed(&["verify", "run"]).contains("4 digests agree"));
+    let path = sandbox.path("run/metrics.jsonl");
+    let text = fs_err::read_to_string(&path).expect("metrics");
+    let line: serde_json::Value = serde_json::from_str(text.lines().nth(2).expect("a third line")).expect("JSON");
+    let digest = line["digest"].as_str().expect("a digest");
+    fs_err::write(&path, text.replace(digest, "0123456789abcdef")).expect("metrics");
+    let error = sandbox.fail(&["verify", "run"]);
+    assert!(error.contains("between steps 2 and 3 its batches differ") && error.contains("metrics.jsonl:3"), "{error}");
+}
+
+#[test]
+fn an_interrupted_run_says_how_to_go_on() {
+    let sandbox = Sandbox::with_shards();
+    let mut child =
+        sandbox.command(&pretrain("run", &["--set", "train.steps=100000", "--set", "checkpoint.every_minutes=1e-4"]));
+    let child = child.spawn().expect("the program starts");
+    let started = Instant::now();
+    while !sandbox.path("run/checkpoints").exists() {
         assert!(started.elapsed() < Duration::from_mins(1), "no checkpoint came");
         std::thread::sleep(Duration::from_millis(2));
     }
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
-    let status = child.wait().expect("the program ends");
-    assert_eq!(status.code(), Some(1), "an interrupted run has not succeeded");
-
-    let resumed = ["pretrain", "--out", "stopped", "--resume", "--quiet", "--set", "data.workers=5"];
-    let text = sandbox.succeed(&resumed);
-    assert!(text.contains("resume  step"), "{text}");
-    assert!(weights(&sandbox, "straight", 300) == weights(&sandbox, "stopped", 300));
-    let losses = |run: &str| {
-        let metrics = fs_err::read_to_string(sandbox.path(run).join("metrics.jsonl")).expect("metrics");
-        let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON");
-        metrics.lines().map(|text| (line(text)["step"].clone(), line(text)["loss"].clone())).collect::<Vec<_>>()
-    };
-    assert_eq!(losses("straight"), losses("stopped"));
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+    let output = child.wait_with_output().expect("the program ends");
+    assert_eq!(output.status.code(), Some(1), "an interrupted run has not succeeded");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("interrupted after step") && errors.contains("--out run --resume"), "{errors}");
 }
 
 #[test]
@@ -50,16 +113,17 @@ fn resuming_a_finished_run_changes_nothing() {
 }
 
 #[test]
-fn only_the_newest_checkpoints_stay() {
+fn only_the_newest_checkpoints_and_every_third_stay() {
     let sandbox = Sandbox::with_shards();
-    let more = ["--set", "train.steps=9", "--set", "checkpoint.every_steps=2", "--set", "checkpoint.keep=2"];
-    sandbox.succeed(&pretrain("run", &more));
+    let keep = ["checkpoint.every_steps=1", "checkpoint.keep=2", "checkpoint.keep_every_steps=3"];
+    let more: Vec<&str> = keep.iter().flat_map(|setting| ["--set", *setting]).collect();
+    sandbox.succeed(&pretrain("run", &[&["--set", "train.steps=9"], &more[..]].concat()));
     let mut names: Vec<_> = fs_err::read_dir(sandbox.path("run/checkpoints"))
         .expect("checkpoints")
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
-    assert_eq!(names, ["step-00000008", "step-00000009"]);
+    assert_eq!(names, ["step-00000003", "step-00000006", "step-00000008", "step-00000009"]);
 }
 
 #[test]

@@ -213,6 +213,23 @@ impl MaeConfig {
             + masked * self.decoder.width * self.patch_values();
         6 * multiply_adds as u64
     }
+
+    /// Bytes that the forward pass of one training step keeps for the backward pass, for one image of which `visible`
+    /// patches are shown. Weights, gradients and moments come once, not for each image.
+    pub fn activation_bytes_per_image(&self, visible: usize) -> u64 {
+        let (tokens, all_tokens, masked) = (visible + 1, self.patches() + 1, self.patches().saturating_sub(visible));
+        let block = |config: &TransformerConfig, tokens: usize| {
+            // Two norms with two statistics each, queries, keys and values, attention, the two sums, and the MLP twice.
+            config.depth * tokens * (8 * config.width + 4 + 2 * self.hidden_width(config))
+        };
+        let encoder = visible * (self.patch_values() + self.encoder.width)
+            + 2 * tokens * (self.encoder.width + 1)
+            + block(&self.encoder, tokens);
+        let decoder = (tokens + all_tokens) * self.decoder.width
+            + block(&self.decoder, all_tokens)
+            + masked * (2 * self.decoder.width + 2 + 3 * self.patch_values());
+        4 * (encoder + decoder) as u64
+    }
 }
 
 fn in_range(what: &'static str, got: usize, max: usize) -> Result<(), ModelError> {

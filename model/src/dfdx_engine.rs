@@ -84,14 +84,16 @@ impl DfdxEngine {
 
     fn load(&self, input: &PatchInput<'_>) -> Result<Batch, ModelError> {
         input::check(&self.config, input)?;
-        let upload = |pixels: Pixels<'_>| -> Result<Value, CpuError> {
-            let mut values = self.device.try_alloc_len(pixels.len())?;
-            pixels::normalise(pixels, &self.scale, &mut values);
-            Value::new(&self.device, values)
-        };
         let index =
             Index { images: input.rows, visible: input.visible_index.into(), masked: input.masked_index.into() };
-        Ok(Batch { visible: upload(input.visible)?, masked: upload(input.masked)?, index })
+        Ok(Batch { visible: self.upload(input.visible)?, masked: self.upload(input.masked)?, index })
+    }
+
+    /// Pixels as the model sees them.
+    fn upload(&self, pixels: Pixels<'_>) -> Result<Value, CpuError> {
+        let mut values = self.device.try_alloc_len(pixels.len())?;
+        pixels::normalise(pixels, &self.scale, &mut values);
+        Value::new(&self.device, values)
     }
 
     /// Loss and gradients of a batch, on top of `gradients`.
@@ -99,7 +101,7 @@ impl DfdxEngine {
         let parameters: Vec<&Value> = self.trained().map(|tensor| &tensor.value).collect();
         let mut graph = Graph::recording(&self.device, &parameters, gradients)?;
         let mae = Mae::new(&self.config, &self.tensors);
-        let latent = mae.encode(&mut graph, batch)?;
+        let latent = mae.encode(&mut graph, &batch.visible, &batch.index)?;
         let decoded = mae.decode(&mut graph, &latent, &batch.index)?;
         let loss = mae.loss(&mut graph, &decoded, batch, weight)?;
         Ok((loss, graph.backward(&parameters)?))
@@ -129,21 +131,28 @@ impl Engine for DfdxEngine {
 
     fn update(&mut self, adamw: &AdamW) -> Result<UpdateReport, ModelError> {
         let gradients = self.gradients.take().ok_or(ModelError::NoGradient)?;
-        let squares: f64 = gradients.iter().map(|gradient| adamw::square_sum(gradient)).sum();
+        let gradient_norm = gradients.iter().map(|gradient| adamw::square_sum(gradient)).sum::<f64>().sqrt();
+        if !gradient_norm.is_finite() {
+            return Ok(UpdateReport { gradient_norm });
+        }
         let trained = self.tensors.iter_mut().filter(|tensor| tensor.parameter.trained);
         for (tensor, gradient) in trained.zip(&gradients) {
-            let rates = Rates::new(adamw, self.updates, tensor.parameter.decays);
+            let rates = Rates::new(adamw, self.updates, gradient_norm, tensor.parameter.decays);
             adamw::update(rates, tensor.value.make_mut(), gradient, &mut tensor.first, &mut tensor.second);
         }
         self.updates += 1;
-        Ok(UpdateReport { gradient_norm: squares.sqrt() })
+        Ok(UpdateReport { gradient_norm })
+    }
+
+    fn discard(&mut self) {
+        self.gradients = None;
     }
 
     fn evaluate(&mut self, input: &PatchInput<'_>) -> Result<f32, ModelError> {
         let batch = self.load(input)?;
         let mut graph = Graph::forward_only(&self.device);
         let mae = Mae::new(&self.config, &self.tensors);
-        let latent = mae.encode(&mut graph, &batch)?;
+        let latent = mae.encode(&mut graph, &batch.visible, &batch.index)?;
         let decoded = mae.decode(&mut graph, &latent, &batch.index)?;
         Ok(mae.loss(&mut graph, &decoded, &batch, 1.0)?)
     }
@@ -152,13 +161,23 @@ impl Engine for DfdxEngine {
         let batch = self.load(input)?;
         let mut graph = Graph::forward_only(&self.device);
         let mae = Mae::new(&self.config, &self.tensors);
-        let latent = mae.encode(&mut graph, &batch)?;
+        let latent = mae.encode(&mut graph, &batch.visible, &batch.index)?;
         let decoded = mae.decode(&mut graph, &latent, &batch.index)?;
         let loss = mae.loss(&mut graph, &decoded, &batch, 1.0)?;
         let predicted = mae.predict(&mut graph, &decoded)?; // (B, 1 + L, P)
         let (tokens, values) = (1 + self.config.patches(), self.config.patch_values());
         let patches = predicted.chunks_exact(tokens * values).flat_map(|image| &image[values..]).copied().collect();
         Ok(Prediction { latent: latent.to_vec(), patches, loss })
+    }
+
+    fn encode(&mut self, rows: usize, pixels: Pixels<'_>) -> Result<Vec<f32>, ModelError> {
+        let patches = self.config.patches();
+        input::check_whole(&self.config, rows, pixels)?;
+        let index = (0..rows).flat_map(|_| 0..patches).map(|patch| patch as u16).collect();
+        let index = Index { images: rows, visible: index, masked: [].into() };
+        let mut graph = Graph::forward_only(&self.device);
+        let mae = Mae::new(&self.config, &self.tensors);
+        Ok(mae.encode(&mut graph, &self.upload(pixels)?, &index)?.to_vec())
     }
 
     fn gradients(&self) -> Result<Vec<NamedTensor>, ModelError> {

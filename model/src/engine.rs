@@ -85,19 +85,22 @@ pub struct AdamW {
     pub eps: f64,
     /// Share of a decaying tensor that `lr` takes away, where the table says that it decays.
     pub weight_decay: f64,
+    /// A longer gradient is scaled down to this norm first; never without one.
+    pub clip_norm: Option<f64>,
 }
 
 impl Default for AdamW {
     /// The paper's (table 8), at a learning rate of 1e-3.
     fn default() -> AdamW {
-        AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.05 }
+        AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.05, clip_norm: None }
     }
 }
 
 /// What an update did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UpdateReport {
-    /// Euclidean norm of the whole accumulated gradient; not finite where it was not.
+    /// Euclidean norm of the whole accumulated gradient, before any clipping; not finite where it was not, and then
+    /// nothing was updated.
     pub gradient_norm: f64,
 }
 
@@ -146,11 +149,15 @@ pub trait Engine: Send {
     /// A batch that does not fit the model, or a device that failed.
     fn accumulate(&mut self, input: &PatchInput<'_>, weight: f32) -> Result<f32, ModelError>;
 
-    /// One step of `AdamW` along the accumulated gradient, which it then clears.
+    /// One step of `AdamW` along the accumulated gradient, which it then clears. A gradient that is not finite is cleared
+    /// and nothing else happens: no weight moves, and the update does not count.
     ///
     /// # Errors
     /// Nothing was accumulated, or the device failed.
     fn update(&mut self, adamw: &AdamW) -> Result<UpdateReport, ModelError>;
+
+    /// Clears the accumulated gradient without a step.
+    fn discard(&mut self);
 
     /// The batch's loss.
     ///
@@ -163,6 +170,13 @@ pub trait Engine: Send {
     /// # Errors
     /// As [`Engine::accumulate`].
     fn predict(&mut self, input: &PatchInput<'_>) -> Result<Prediction, ModelError>;
+
+    /// The encoder's output after its last norm for whole images, nothing masked: (B, 1 + L, D), class token first, then
+    /// patches in grid order. `pixels` are (B, L, p, p, c).
+    ///
+    /// # Errors
+    /// As [`Engine::accumulate`].
+    fn encode(&mut self, rows: usize, pixels: Pixels<'_>) -> Result<Vec<f32>, ModelError>;
 
     /// The accumulated gradient of every trained tensor.
     ///

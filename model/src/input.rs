@@ -16,16 +16,28 @@ pub(crate) fn check(config: &MaeConfig, input: &PatchInput<'_>) -> Result<(), Mo
     if got != expected {
         return Err(ModelError::InputLength { what: "the list of visible and masked indices", expected, got });
     }
-    for (what, pixels, patches) in [("visible", visible, visible_patches), ("masked", masked, masked_patches)] {
-        let expected = patches.saturating_mul(config.patch_values());
-        if pixels.len() != expected {
-            return Err(ModelError::InputLength { what, expected, got: pixels.len() });
-        }
-        if matches!(pixels, Pixels::Bytes(_)) && config.channels != 3 {
-            return Err(ModelError::BytesNeedRgb { channels: config.channels });
-        }
-    }
+    check_pixels(config, "visible", visible, visible_patches)?;
+    check_pixels(config, "masked", masked, masked_patches)?;
     check_indices(config.patches(), input)
+}
+
+/// Checks that pixels are those of `rows` whole images.
+pub(crate) fn check_whole(config: &MaeConfig, rows: usize, pixels: Pixels<'_>) -> Result<(), ModelError> {
+    if rows == 0 {
+        return Err(ModelError::Zero { what: "the number of images" });
+    }
+    check_pixels(config, "the batch", pixels, rows.saturating_mul(config.patches()))
+}
+
+fn check_pixels(config: &MaeConfig, what: &'static str, pixels: Pixels<'_>, patches: usize) -> Result<(), ModelError> {
+    let expected = patches.saturating_mul(config.patch_values());
+    if pixels.len() != expected {
+        return Err(ModelError::InputLength { what, expected, got: pixels.len() });
+    }
+    if matches!(pixels, Pixels::Bytes(_)) && config.channels != 3 {
+        return Err(ModelError::BytesNeedRgb { channels: config.channels });
+    }
+    Ok(())
 }
 
 fn check_indices(patches: usize, input: &PatchInput<'_>) -> Result<(), ModelError> {

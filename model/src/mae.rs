@@ -133,11 +133,11 @@ impl Mae {
         }
     }
 
-    /// The latent (B, 1 + V, D). Only visible patches come in.
-    pub(crate) fn encode(&self, graph: &mut Graph, batch: &Batch) -> Result<Value, CpuError> {
-        let tokens = 1 + batch.index.visible.len() / batch.index.images;
-        let x = graph.linear_of_constant(&batch.visible, &self.patch_embed)?; // (B, V, D)
-        let mut x = graph.embed(&x, &self.cls_token, &self.pos_embed, &batch.index)?; // (B, 1 + V, D)
+    /// The latent (B, 1 + V, D) of visible patches (B, V, P). Nothing else comes in.
+    pub(crate) fn encode(&self, graph: &mut Graph, visible: &Value, index: &Index) -> Result<Value, CpuError> {
+        let tokens = 1 + index.visible.len() / index.images;
+        let x = graph.linear_of_constant(visible, &self.patch_embed)?; // (B, V, D)
+        let mut x = graph.embed(&x, &self.cls_token, &self.pos_embed, index)?; // (B, 1 + V, D)
         for block in &self.blocks {
             x = block.forward(graph, &x, tokens)?;
         }

@@ -238,6 +238,7 @@ fn golden_training() {
             beta2: beta(1),
             eps: case.number("eps"),
             weight_decay: case.number("weight_decay"),
+            clip_norm: None,
         };
         for (step, expected) in case.losses(tag).into_iter().enumerate() {
             let batch = case.step(engine.config(), step);

@@ -152,6 +152,24 @@ fn masked_pixels_never_reach_the_latent() {
 }
 
 #[test]
+fn whole_images_are_encoded_each_alone() {
+    let mut engine = engine(config());
+    let pixels: Vec<u8> = (0..ROWS * 6 * 192).map(|i| (i * i * 13) as u8).collect();
+    let all = engine.encode(ROWS, Pixels::Bytes(&pixels)).expect("a batch that fits");
+    assert_eq!(all.len(), ROWS * 7 * 24);
+    let third = engine.encode(1, Pixels::Bytes(&pixels[3 * 6 * 192..4 * 6 * 192])).expect("a batch that fits");
+    assert_eq!(all[3 * 7 * 24..4 * 7 * 24], third);
+    // Each token is at the scale of a layer norm that has not been trained.
+    for token in all.chunks_exact(24) {
+        let mean_square = token.iter().map(|value| value * value).sum::<f32>() / 24.0;
+        assert!((mean_square - 1.0).abs() < 1e-3, "{mean_square}");
+    }
+    let short = engine.encode(2, Pixels::Bytes(&pixels[1..2 * 6 * 192])).expect_err("a value is missing");
+    assert_eq!(short.to_string(), "the batch has 2303 values, expected 2304");
+    assert_eq!(engine.encode(0, Pixels::Bytes(&[])), Err(ModelError::Zero { what: "the number of images" }));
+}
+
+#[test]
 fn threads_do_not_change_a_bit() {
     let train = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a small pool starts");
@@ -270,7 +288,30 @@ fn nan_shows_in_the_loss_and_the_norm_and_does_not_panic() {
     pixels[100] = f32::NAN;
     let input = PatchInput { visible: Pixels::Floats(&pixels), ..batch.input() };
     assert!(engine.accumulate(&input, 1.0).expect("a valid batch").is_nan());
+    let before = bits(&engine.export(StatePart::Weights));
     assert!(engine.update(&AdamW::default()).expect("gradients are there").gradient_norm.is_nan());
+    assert_eq!((bits(&engine.export(StatePart::Weights)), engine.updates()), (before, 0), "nothing was updated");
+    assert_eq!(engine.gradients(), Err(ModelError::NoGradient), "the gradient is gone");
+    engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
+    assert!(engine.update(&AdamW::default()).expect("gradients are there").gradient_norm.is_finite());
+}
+
+#[test]
+fn clipping_scales_a_long_gradient_and_leaves_a_short_one() {
+    let batch = Batch::new();
+    let moments = |clip_norm: Option<f64>| {
+        let mut engine = engine(config());
+        engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
+        let adamw = AdamW { clip_norm, ..AdamW::default() };
+        let norm = engine.update(&adamw).expect("gradients are there").gradient_norm;
+        let first = engine.export(StatePart::FirstMoments).into_iter().flat_map(|tensor| tensor.data);
+        (norm, first.collect::<Vec<f32>>())
+    };
+    let (norm, free) = moments(None);
+    assert_eq!(moments(Some(2.0 * norm)), (norm, free.clone()));
+    let (reported, clipped) = moments(Some(norm / 4.0));
+    assert!((reported - norm).abs() < 1e-12, "the norm is that before clipping");
+    assert!(free.iter().zip(&clipped).all(|(free, clipped)| (free / 4.0 - clipped).abs() <= 1e-6 * free.abs()));
 }
 
 #[test]

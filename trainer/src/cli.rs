@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, rustdoc::bare_urls, reason = "what is documented here is printed as help")]
 
 mod bench;
+mod evaluate;
 mod source;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use patchstream_datasets::convert::{Part, Split};
 
 pub(crate) use self::bench::{BenchArgs, Decode};
+pub(crate) use self::evaluate::{ExportArgs, FeatureArgs, FeaturesArgs, KnnArgs, Layout, Pool, ProbeArgs, VerifyArgs};
 pub(crate) use self::source::SourceArgs;
 
 /// Pre-train masked autoencoders, fed by a pipeline that keeps the accelerator busy.
@@ -57,6 +59,16 @@ pub(crate) enum Command {
     Pretrain(PretrainArgs),
     /// Draw originals, masked images and reconstructions of a checkpoint
     Reconstruct(ReconstructArgs),
+    /// Fit a linear classifier to a checkpoint's frozen features
+    Probe(ProbeArgs),
+    /// Classify by nearest neighbours among a checkpoint's frozen features
+    Knn(KnnArgs),
+    /// Write a checkpoint's features of a data set to Parquet
+    Features(FeaturesArgs),
+    /// Write a checkpoint's weights as other libraries load them
+    Export(ExportArgs),
+    /// Prove that a run saw what its configuration says
+    Verify(VerifyArgs),
     /// Measure the data pipeline, stage by stage, without a model
     Bench(BenchArgs),
 }
@@ -240,7 +252,8 @@ pub(crate) struct InspectArgs {
 #[command(after_help = "Examples:
   patchstream pretrain --data shards/ --model vit_micro --out run/
   patchstream pretrain --config run.toml --set train.batch_size=64 --set mask.kind=block
-  patchstream pretrain --out run/ --resume
+  patchstream pretrain --data shards/ --out run/ --resume auto
+  patchstream pretrain --data shards/ --model vit_base --out run/ --dry-run
 
 A configuration file holds the keys that `--show-config` prints. Flags win over --set, --set wins over the file.")]
 pub(crate) struct PretrainArgs {
@@ -259,12 +272,29 @@ pub(crate) struct PretrainArgs {
     /// Set one key of the configuration, for example train.batch_size=64
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
-    /// Go on from the newest checkpoint of --out
+    /// Go on from the newest checkpoint of --out; `auto` starts anew where there is none
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, default_missing_value = "existing")]
+    pub(crate) resume: Option<Resume>,
+    /// Start from these weights (safetensors; names of MAE, timm or Hugging Face)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) init: Option<String>,
+    /// What to do at a step whose loss or gradient is not finite: stop, or skip it
+    #[arg(long, value_name = "stop|skip", value_parser = ["stop", "skip"])]
+    pub(crate) on_nonfinite: Option<String>,
+    /// Print configuration, sizes, costs and expected time, and stop
     #[arg(long)]
-    pub(crate) resume: bool,
+    pub(crate) dry_run: bool,
     /// Print the resolved configuration and stop
     #[arg(long)]
     pub(crate) show_config: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Resume {
+    /// There must be a checkpoint
+    Existing,
+    /// From the beginning if there is no checkpoint
+    Auto,
 }
 
 #[derive(Debug, Args)]
@@ -287,6 +317,9 @@ pub(crate) struct ReconstructArgs {
     /// Seed of the choice of images and of their masks
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Also write images, masks, latents and predictions, for comparison (safetensors)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tensors: Option<PathBuf>,
     /// Draw the model's output for visible patches too, on which it has no loss, instead of the patches themselves
     #[arg(long)]
     pub(crate) predict_visible: bool,

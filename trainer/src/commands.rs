@@ -2,15 +2,25 @@
 
 pub(crate) mod bench;
 pub(crate) mod convert;
+pub(crate) mod dry_run;
+pub(crate) mod export;
+pub(crate) mod features;
 pub(crate) mod inspect;
+pub(crate) mod knn;
 pub(crate) mod merge;
 pub(crate) mod pretrain;
+pub(crate) mod probe;
 pub(crate) mod reconstruct;
+pub(crate) mod verify;
 
 use std::io::Write as _;
 use std::num::NonZeroUsize;
 
+use anyhow::Context as _;
 use serde::Serialize;
+
+use crate::cli::FeatureArgs;
+use crate::evaluation::features::FeatureOptions;
 
 /// Writes a result to standard output.
 fn print(text: &str) -> anyhow::Result<()> {
@@ -27,6 +37,19 @@ fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
 /// As many threads as asked for, or as there are cores.
 fn threads(asked: Option<NonZeroUsize>) -> NonZeroUsize {
     asked.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// The threads that a model computes on.
+fn compute_pool(asked: Option<NonZeroUsize>) -> anyhow::Result<rayon::ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads(asked).get())
+        .thread_name(|index| format!("compute-{index}"))
+        .build()
+        .context("the threads that compute could not be started")
+}
+
+fn feature_options(arguments: &FeatureArgs) -> FeatureOptions {
+    FeatureOptions { pool: arguments.pool, batch_size: arguments.batch_size, workers: threads(arguments.threads) }
 }
 
 /// `1 shard`, `2 shards`.

@@ -7,10 +7,13 @@
 mod cli;
 mod commands;
 mod contact_sheet;
+mod evaluation;
+mod exchange;
 mod logging;
 mod picture;
 mod report;
 mod settings;
+mod tensors;
 mod training;
 
 use std::process::ExitCode;
@@ -39,6 +42,11 @@ fn run(cli: Cli) -> ExitCode {
         Command::Inspect(arguments) => commands::inspect::run(&arguments, cli.output.quiet),
         Command::Pretrain(arguments) => commands::pretrain::run(&arguments, cli.output.quiet),
         Command::Reconstruct(arguments) => commands::reconstruct::run(&arguments),
+        Command::Probe(arguments) => commands::probe::run(&arguments),
+        Command::Knn(arguments) => commands::knn::run(&arguments),
+        Command::Features(arguments) => commands::features::run(&arguments),
+        Command::Export(arguments) => commands::export::run(&arguments),
+        Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
     });
     match outcome {

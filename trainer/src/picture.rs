@@ -3,6 +3,9 @@
 use image::imageops;
 use image::{Rgb, RgbImage};
 use patchstream_model::{MaeConfig, PixelScale, Target};
+use patchstream_pipeline::PatchBatch;
+
+use crate::settings::RunConfig;
 
 const HIDDEN: Rgb<u8> = Rgb([128, 128, 128]);
 const BACKGROUND: Rgb<u8> = Rgb([255, 255, 255]);
@@ -12,14 +15,14 @@ const GAP_PX: u32 = 4;
 const GAP_BETWEEN_IMAGES_PX: u32 = 16;
 
 /// One image as the pipeline delivers it, with the model's output beside it.
-pub(crate) struct Sample<'a> {
+struct Sample<'a> {
     /// uint8 (V, p, p, 3) and (M, p, p, 3)
-    pub(crate) visible: &'a [u8],
-    pub(crate) visible_index: &'a [u16],
-    pub(crate) masked: &'a [u8],
-    pub(crate) masked_index: &'a [u16],
+    visible: &'a [u8],
+    visible_index: &'a [u16],
+    masked: &'a [u8],
+    masked_index: &'a [u16],
     /// (L, p * p * 3), in the space of the model's target
-    pub(crate) prediction: &'a [f32],
+    prediction: &'a [f32],
 }
 
 /// Whether visible patches of the reconstruction are the image's own or the model's output, on which it has no loss.
@@ -30,12 +33,7 @@ pub(crate) enum VisiblePatches {
 }
 
 /// Original, masked, reconstruction: three panels of the image's size.
-pub(crate) fn panels(
-    config: &MaeConfig,
-    scale: &PixelScale,
-    sample: &Sample<'_>,
-    visible: VisiblePatches,
-) -> [RgbImage; 3] {
+fn panels(config: &MaeConfig, scale: &PixelScale, sample: &Sample<'_>, visible: VisiblePatches) -> [RgbImage; 3] {
     let Sample { visible: visible_pixels, visible_index, masked, masked_index, prediction } = sample;
     let patch_values = config.patch_values();
     let mut original = Board::new(config);
@@ -58,6 +56,28 @@ pub(crate) fn panels(
         reconstruction.put(*index, &to_pixels(output, patch, config.target, scale));
     }
     [original.image, masked_image.image, reconstruction.image]
+}
+
+/// The panels of every image of a batch; `predictions` are (B, L, p * p * 3).
+pub(crate) fn of_batch(
+    config: &RunConfig,
+    batch: &PatchBatch,
+    predictions: &[f32],
+    visible: VisiblePatches,
+) -> Vec<[RgbImage; 3]> {
+    fn part<T>(values: &[T], row: usize, rows: usize) -> &[T] {
+        let each = values.len() / rows;
+        &values[row * each..][..each]
+    }
+    let rows = batch.rows();
+    let sample = |row: usize| Sample {
+        visible: part(batch.visible(), row, rows),
+        visible_index: part(batch.visible_index(), row, rows),
+        masked: part(batch.masked(), row, rows),
+        masked_index: part(batch.masked_index(), row, rows),
+        prediction: part(predictions, row, rows),
+    };
+    (0..rows).map(|row| panels(&config.model, &config.pixel_scale(), &sample(row), visible)).collect()
 }
 
 /// An image that is filled patch by patch.

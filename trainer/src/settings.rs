@@ -30,6 +30,7 @@ pub(crate) struct RunConfig {
     pub(crate) mask: Masking,
     pub(crate) train: TrainConfig,
     pub(crate) checkpoint: CheckpointConfig,
+    pub(crate) evaluate: EvaluateConfig,
     pub(crate) model: MaeConfig,
 }
 
@@ -74,8 +75,13 @@ pub(crate) struct AugmentConfig {
 #[serde(deny_unknown_fields)]
 pub(crate) struct TrainConfig {
     pub(crate) seed: u64,
-    /// Global batch.
+    /// Weights to start from; fresh ones unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) init: Option<String>,
+    /// Images of a step.
     pub(crate) batch_size: NonZeroUsize,
+    /// Parts in which the images of a step are computed one after another, to save memory.
+    pub(crate) accumulation: NonZeroUsize,
     /// Length of the run, unless `steps` is set.
     pub(crate) epochs: NonZeroU64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,13 +94,30 @@ pub(crate) struct TrainConfig {
     pub(crate) min_lr: f64,
     /// Share of the steps in which the rate rises to its peak.
     pub(crate) warmup_fraction: f64,
+    /// Epochs of warm-up, in place of `warmup_fraction`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warmup_epochs: Option<f64>,
     pub(crate) weight_decay: f64,
     pub(crate) beta1: f64,
     pub(crate) beta2: f64,
+    /// A longer gradient is scaled down to this norm; none is unless this is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) clip_norm: Option<f64>,
+    pub(crate) on_nonfinite: OnNonfinite,
     /// Threads that compute.
     pub(crate) threads: NonZeroUsize,
     /// Steps between two lines of metrics.
     pub(crate) log_every: NonZeroU64,
+}
+
+/// What happens at a step whose loss or gradient is not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnNonfinite {
+    /// The run stops.
+    Stop,
+    /// The step changes nothing and is counted.
+    Skip,
 }
 
 /// When checkpoints are written, and how many stay.
@@ -102,8 +125,28 @@ pub(crate) struct TrainConfig {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CheckpointConfig {
     pub(crate) every_steps: NonZeroU64,
+    /// One is also written when the last is so old.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) every_minutes: Option<f64>,
     /// The newest so many are kept.
     pub(crate) keep: NonZeroU32,
+    /// Those at multiples of so many steps are kept as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keep_every_steps: Option<NonZeroU64>,
+}
+
+/// Evaluation on held-out shards while training; it changes nothing of the training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EvaluateConfig {
+    /// Held-out data set; without one nothing is evaluated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<String>,
+    pub(crate) every_steps: NonZeroU64,
+    /// Images at most; their masks are the same every time.
+    pub(crate) images: NonZeroUsize,
+    /// Reconstructions to draw for `TensorBoard`.
+    pub(crate) pictures: usize,
 }
 
 impl RunConfig {
@@ -131,20 +174,31 @@ impl RunConfig {
             mask: Masking::default(),
             train: TrainConfig {
                 seed: 0,
+                init: None,
                 batch_size: size(256),
+                accumulation: size(1),
                 epochs: count(800),
                 steps: None,
                 base_lr: 1.5e-4,
                 lr: None,
                 min_lr: 0.0,
                 warmup_fraction: 0.05,
+                warmup_epochs: None,
                 weight_decay: 0.05,
                 beta1: 0.9,
                 beta2: 0.95,
+                clip_norm: None,
+                on_nonfinite: OnNonfinite::Stop,
                 threads: cores,
                 log_every: count(10),
             },
-            checkpoint: CheckpointConfig { every_steps: count(1000), keep: NonZeroU32::MIN.saturating_add(1) },
+            checkpoint: CheckpointConfig {
+                every_steps: count(1000),
+                every_minutes: None,
+                keep: NonZeroU32::MIN.saturating_add(1),
+                keep_every_steps: None,
+            },
+            evaluate: EvaluateConfig { data: None, every_steps: count(1000), images: size(1000), pictures: 8 },
             model: preset.config(),
         })
     }
@@ -154,6 +208,12 @@ impl RunConfig {
         self.fill_pixel_scale(None);
         self.train.steps = self.train.steps.or(Some(NonZeroU64::MIN));
         self.train.lr = self.train.lr.or(Some(0.0));
+        self.train.warmup_epochs = self.train.warmup_epochs.or(Some(0.0));
+        self.train.clip_norm = self.train.clip_norm.or(Some(0.0));
+        self.checkpoint.every_minutes = self.checkpoint.every_minutes.or(Some(0.0));
+        self.checkpoint.keep_every_steps = self.checkpoint.keep_every_steps.or(Some(NonZeroU64::MIN));
+        self.train.init.get_or_insert_default();
+        self.evaluate.data.get_or_insert_default();
         self
     }
 
@@ -175,11 +235,23 @@ impl RunConfig {
             ("train.lr", self.train.lr.unwrap_or(0.0)),
             ("train.min_lr", self.train.min_lr),
             ("train.weight_decay", self.train.weight_decay),
+            ("train.warmup_epochs", self.train.warmup_epochs.unwrap_or(0.0)),
         ];
         for (key, value) in rates {
             if !(value.is_finite() && value >= 0.0) {
                 return Err(out_of_range(key, value, "a finite number, 0 or more"));
             }
+        }
+        let positive =
+            [("train.clip_norm", self.train.clip_norm), ("checkpoint.every_minutes", self.checkpoint.every_minutes)];
+        for (key, value) in positive.into_iter().filter_map(|(key, value)| Some((key, value?))) {
+            if !(value.is_finite() && value > 0.0) {
+                return Err(out_of_range(key, value, "a finite number above 0"));
+            }
+        }
+        if self.train.accumulation > self.train.batch_size {
+            let expected = format!("at most `train.batch_size`, {}", self.train.batch_size);
+            return Err(out_of_range("train.accumulation", self.train.accumulation.get() as f64, &expected));
         }
         if !(self.mask.ratio > 0.0 && self.mask.ratio < 1.0) {
             return Err(out_of_range("mask.ratio", self.mask.ratio, "a number between 0 and 1"));
@@ -253,8 +325,8 @@ impl RunConfig {
 
     /// AdamW at a rate.
     pub(crate) fn adamw(&self, lr: f64) -> AdamW {
-        let TrainConfig { weight_decay, beta1, beta2, .. } = self.train;
-        AdamW { lr, beta1, beta2, eps: 1e-8, weight_decay }
+        let TrainConfig { weight_decay, beta1, beta2, clip_norm, .. } = self.train;
+        AdamW { lr, beta1, beta2, eps: 1e-8, weight_decay, clip_norm }
     }
 }
 

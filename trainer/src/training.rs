@@ -1,36 +1,46 @@
-//! Pre-training: take a batch, do a step, log, save.
+//! Pre-training: take a batch, do a step, log, evaluate, save.
 
 pub(crate) mod checkpoint;
+mod digest;
 mod files;
+pub(crate) mod held_out;
+mod log;
 mod metrics;
 mod progress;
 mod schedule;
+pub(crate) mod step;
+mod tensorboard;
+pub(crate) mod verify;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use patchstream_datasets::{Cursor, Dataset, Schedule, Share};
-use patchstream_model::{Engine, PatchInput, Pixels};
-use patchstream_pipeline::{PatchBatch, PatchStream};
-use tracing::{info, info_span};
+use patchstream_model::Engine;
+use patchstream_pipeline::PatchStream;
+use tracing::{info, info_span, warn};
 
 use self::checkpoint::{Checkpoint, Position};
-use self::metrics::{MetricsFile, MetricsLine};
+use self::held_out::HeldOut;
+use self::log::RunLog;
+use self::metrics::Clock;
 use self::progress::Progress;
-use self::schedule::LrSchedule;
-use crate::report::UserError;
-use crate::settings::RunConfig;
+use self::step::NotFinite;
+use crate::settings::{OnNonfinite, RunConfig};
 
-pub(crate) use files::write_whole;
+pub(crate) use files::{file_whole, folder_whole, write_synced, write_whole};
+pub(crate) use schedule::{Length, LrSchedule};
+pub(crate) use step::patch_input;
 
 /// A run that is ready to go: everything has been opened and checked.
 pub(crate) struct Run {
     pub(crate) folder: PathBuf,
     pub(crate) config: RunConfig,
     pub(crate) dataset: Arc<Dataset>,
+    pub(crate) held_out: Option<HeldOut>,
     pub(crate) engine: Box<dyn Engine>,
     pub(crate) resume: Option<Checkpoint>,
     /// Set by Ctrl-C.
@@ -43,109 +53,91 @@ pub(crate) struct Outcome {
     pub(crate) steps: u64,
     pub(crate) total_steps: u64,
     pub(crate) loss: Option<f64>,
+    pub(crate) skipped: u64,
     pub(crate) checkpoint: PathBuf,
     pub(crate) interrupted: bool,
 }
 
-/// Steps of a run and of an epoch.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Length {
-    pub(crate) steps_per_epoch: u64,
-    pub(crate) total_steps: u64,
-}
-
-impl Length {
-    pub(crate) fn of(config: &RunConfig, rows: u64) -> anyhow::Result<Self> {
-        let batch_size = config.train.batch_size.get() as u64;
-        let steps_per_epoch = rows / batch_size;
-        if steps_per_epoch == 0 {
-            return Err(UserError::new(format!(
-                "the data set has {rows} images, fewer than one batch: expected at least {batch_size}"
-            ))
-            .hint(format!("make the batch smaller, for example --set train.batch_size={rows}"))
-            .into());
-        }
-        let by_epochs = config.train.epochs.get().saturating_mul(steps_per_epoch);
-        Ok(Self { steps_per_epoch, total_steps: config.train.steps.map_or(by_epochs, std::num::NonZeroU64::get) })
-    }
-}
-
 /// Trains to the end, or until interrupted, and leaves a checkpoint of the last step.
 pub(crate) fn train(run: Run) -> anyhow::Result<Outcome> {
-    let Run { folder, config, dataset, mut engine, resume, interrupted, quiet } = run;
+    let Run { folder, config, dataset, held_out, mut engine, resume, interrupted, quiet } = run;
     let length = Length::of(&config, dataset.manifest().rows())?;
-    let schedule = lr_schedule(&config, length);
-    let fingerprint = format!("{:016x}", dataset.manifest().fingerprint());
-    let mut position = Position { step: 0, epoch: 0, batch: 0, manifest_fingerprint: fingerprint };
+    let schedule = LrSchedule::of(&config, length);
+    let mut position = Position::start(dataset.manifest().fingerprint());
     if let Some(checkpoint) = &resume {
         checkpoint.load_all(engine.as_mut())?;
         position = checkpoint.position.clone();
     }
     let mut saved = resume.map(|checkpoint| checkpoint.path);
+    checkpoint::clean(&folder)?;
 
-    let stream = PatchStream::start(
-        dataset,
-        data_schedule(&config, position.cursor()),
-        &config.pipeline(Some(folder.join("quarantine.jsonl")))?,
-    )?;
-    let mut metrics = MetricsFile::open(&folder.join("metrics.jsonl"), position.step)?;
     let progress = Progress::start(length.total_steps, position.step, quiet);
-    let mut window = Window::start();
-    let mut stream = stream;
-    let mut last_loss = None;
+    let mut log = RunLog::open(&folder, position.step, held_out.is_some(), progress)?;
+    let ledger = Some(folder.join("quarantine.jsonl"));
+    let mut stream = PatchStream::start(dataset, data_schedule(&config, position.cursor()), &config.pipeline(ledger)?)?;
+    let (mut clock, mut last_save, mut last_loss) = (Clock::start(), Instant::now(), None);
 
     while position.step < length.total_steps && !interrupted.load(Ordering::Relaxed) {
         let waiting = Instant::now();
         let batch = info_span!("wait_for_data").in_scope(|| stream.next()).context("the pipeline ended early")??;
-        window.waited += waiting.elapsed();
+        clock.waited(waiting.elapsed());
 
         let lr = schedule.at(position.step);
-        let (loss, gradient_norm) = info_span!("step", step = position.step).in_scope(|| {
-            let loss = engine.accumulate(&patch_input(&batch), 1.0)?;
-            anyhow::Ok((loss, engine.update(&config.adamw(lr))?.gradient_norm))
-        })?;
-        if !(loss.is_finite() && gradient_norm.is_finite()) {
-            return Err(not_finite(position.step, lr, loss, gradient_norm, saved.as_deref()));
+        let result = info_span!("step", step = position.step)
+            .in_scope(|| step::step(engine.as_mut(), &batch, config.train.accumulation.get(), &config.adamw(lr)))?;
+        if result.is_finite() {
+            position.sums.add(f64::from(result.loss), result.gradient_norm);
+        } else {
+            let report = NotFinite::new(position.step + 1, lr, result, &batch);
+            report.write(&folder)?;
+            if config.train.on_nonfinite == OnNonfinite::Stop {
+                return Err(report.error(&folder, saved.as_deref()));
+            }
+            warn!(step = report.step, lr, "loss or gradient is not finite; the step is skipped");
+            position.skipped += 1;
         }
-        window.add(batch.rows(), f64::from(loss), gradient_norm);
-        position = after(position, &batch, length.steps_per_epoch);
+        clock.images(batch.rows());
+        position.advance(&batch, length.steps_per_epoch);
 
         if position.step % config.train.log_every == 0 || position.step == length.total_steps {
-            let line = window.finish(&position, batch.epoch(), lr, stream.snapshot().quarantined);
-            metrics.append(&line)?;
-            progress.show(&line);
-            last_loss = Some(line.loss);
+            let line = clock.line(&mut position, batch.epoch(), lr, &stream.snapshot());
+            log.metrics(&line)?;
+            last_loss = line.loss;
         }
-        progress.advance(position.step);
-        if position.step % config.checkpoint.every_steps == 0 {
+        log.progress.advance(position.step);
+        if let Some(held_out) = &held_out
+            && (position.step % config.evaluate.every_steps == 0 || position.step == length.total_steps)
+        {
+            let (line, picture) = held_out.evaluate(engine.as_mut(), position.step)?;
+            log.evaluation(&line, picture.as_ref())?;
+        }
+        if position.step % config.checkpoint.every_steps == 0 || is_old(last_save, config.checkpoint.every_minutes) {
+            log.sync()?;
             saved = Some(checkpoint::save(&folder, engine.as_ref(), &config, &position)?);
+            last_save = Instant::now();
             info!(step = position.step, "saved a checkpoint");
         }
     }
     drop(stream);
+    log.sync()?;
     let checkpoint = checkpoint::save(&folder, engine.as_ref(), &config, &position)?;
-    progress.finish();
+    log.progress.finish();
     Ok(Outcome {
         steps: position.step,
         total_steps: length.total_steps,
         loss: last_loss,
+        skipped: position.skipped,
         checkpoint,
         interrupted: position.step < length.total_steps,
     })
 }
 
-fn lr_schedule(config: &RunConfig, length: Length) -> LrSchedule {
-    let train = &config.train;
-    let scaled = train.base_lr * train.batch_size.get() as f64 / 256.0;
-    LrSchedule {
-        peak: train.lr.unwrap_or(scaled),
-        floor: train.min_lr,
-        warmup_steps: (train.warmup_fraction * length.total_steps as f64).round() as u64,
-        total_steps: length.total_steps,
-    }
+fn is_old(last_save: Instant, minutes: Option<f64>) -> bool {
+    minutes.is_some_and(|minutes| last_save.elapsed().as_secs_f64() >= 60.0 * minutes)
 }
 
-fn data_schedule(config: &RunConfig, start: Cursor) -> Schedule {
+/// The order in which a run reads its data.
+pub(crate) fn data_schedule(config: &RunConfig, start: Cursor) -> Schedule {
     Schedule {
         seed: config.train.seed,
         shuffle: config.shuffle(),
@@ -154,71 +146,5 @@ fn data_schedule(config: &RunConfig, start: Cursor) -> Schedule {
         last_batch: RunConfig::LAST_BATCH,
         start,
         end_epoch: None,
-    }
-}
-
-/// What the engine sees of a batch; pixels stay bytes.
-pub(crate) fn patch_input(batch: &PatchBatch) -> PatchInput<'_> {
-    PatchInput {
-        rows: batch.rows(),
-        visible: Pixels::Bytes(batch.visible()),
-        visible_index: batch.visible_index(),
-        masked: Pixels::Bytes(batch.masked()),
-        masked_index: batch.masked_index(),
-    }
-}
-
-fn after(position: Position, batch: &PatchBatch, steps_per_epoch: u64) -> Position {
-    let next = batch.batch() + 1;
-    let (epoch, batch) = if next == steps_per_epoch { (batch.epoch() + 1, 0) } else { (batch.epoch(), next) };
-    Position { step: position.step + 1, epoch, batch, ..position }
-}
-
-fn not_finite(step: u64, lr: f64, loss: f32, gradient_norm: f64, saved: Option<&Path>) -> anyhow::Error {
-    let saved = saved.map_or_else(|| "none yet".to_owned(), |path| path.display().to_string());
-    UserError::new(format!(
-        "training diverged at step {step}: loss {loss}, gradient norm {gradient_norm}, rate {lr:.3e}; last good checkpoint: {saved}"
-    ))
-    .hint("a lower train.base_lr or a longer train.warmup_fraction helps most often")
-    .into()
-}
-
-/// Sums between two lines of metrics.
-struct Window {
-    started: Instant,
-    waited: Duration,
-    steps: u64,
-    images: usize,
-    loss: f64,
-    gradient_norm: f64,
-}
-
-impl Window {
-    fn start() -> Self {
-        Self { started: Instant::now(), waited: Duration::ZERO, steps: 0, images: 0, loss: 0.0, gradient_norm: 0.0 }
-    }
-
-    fn add(&mut self, images: usize, loss: f64, gradient_norm: f64) {
-        self.steps += 1;
-        self.images += images;
-        self.loss += loss;
-        self.gradient_norm += gradient_norm;
-    }
-
-    /// The means, and a fresh start.
-    fn finish(&mut self, position: &Position, epoch: u64, lr: f64, quarantined: u64) -> MetricsLine {
-        let Self { started, waited, steps, images, loss, gradient_norm } = std::mem::replace(self, Self::start());
-        let seconds = started.elapsed().as_secs_f64().max(1e-9);
-        let steps = steps.max(1) as f64;
-        MetricsLine {
-            step: position.step,
-            epoch,
-            loss: loss / steps,
-            lr,
-            gradient_norm: gradient_norm / steps,
-            images_per_s: images as f64 / seconds,
-            data_wait_share: waited.as_secs_f64() / seconds,
-            quarantined,
-        }
     }
 }

@@ -17,11 +17,13 @@ pub(crate) struct Rates {
     step: f32,
     root_correction: f32,
     kept: f32,
+    /// What the gradient is multiplied by; exactly 1 where nothing is clipped, which changes no bit.
+    gradient_scale: f32,
 }
 
 impl Rates {
-    /// For the update after `updates` earlier ones, of a tensor that decays or not.
-    pub(crate) fn new(adamw: &AdamW, updates: u64, decays: bool) -> Rates {
+    /// For the update after `updates` earlier ones along a gradient of this norm, of a tensor that decays or not.
+    pub(crate) fn new(adamw: &AdamW, updates: u64, gradient_norm: f64, decays: bool) -> Rates {
         let power = (updates + 1) as f64;
         let decay = if decays { adamw.lr * adamw.weight_decay } else { 0.0 };
         Rates {
@@ -33,6 +35,7 @@ impl Rates {
             step: (adamw.lr / (1.0 - adamw.beta1.powf(power))) as f32,
             root_correction: (1.0 / (1.0 - adamw.beta2.powf(power)).sqrt()) as f32,
             kept: (1.0 - decay) as f32,
+            gradient_scale: adamw.clip_norm.map_or(1.0, |clip_norm| (clip_norm / gradient_norm).min(1.0)) as f32,
         }
     }
 }
@@ -55,9 +58,10 @@ pub(crate) fn square_sum(gradient: &[f32]) -> f64 {
 multiversion! {
     fn update_chunk(rates: Rates, weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32]) {
         let _ = FMA;
-        let Rates { beta1, beta2, complement1, complement2, eps, step, root_correction, kept } = rates;
+        let Rates { beta1, beta2, complement1, complement2, eps, step, root_correction, kept, gradient_scale } = rates;
         let values = weights.iter_mut().zip(gradient).zip(first.iter_mut().zip(second.iter_mut()));
         for ((weight, &gradient), (first, second)) in values {
+            let gradient = gradient * gradient_scale;
             *first = beta1 * *first + complement1 * gradient;
             *second = beta2 * *second + complement2 * gradient * gradient;
             *weight = *weight * kept - step * *first / (second.sqrt() * root_correction + eps);

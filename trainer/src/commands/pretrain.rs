@@ -8,41 +8,36 @@ use anyhow::Context as _;
 use patchstream_datasets::Dataset;
 use patchstream_model::DfdxEngine;
 
-use super::print;
-use crate::cli::PretrainArgs;
+use super::{compute_pool, dry_run, print};
+use crate::cli::{PretrainArgs, Resume};
+use crate::exchange::import::{Imported, import};
 use crate::report::UserError;
 use crate::settings::{ConfigSource, RunConfig, differences, resolve};
 use crate::training::checkpoint::{self, Checkpoint};
+use crate::training::held_out::HeldOut;
 use crate::training::{self, Length, Outcome, Run};
 
 /// Keys that may change when a run goes on: they alter its speed or what it keeps, not what it computes.
-const FREE_ON_RESUME: [&str; 7] = [
+const FREE_ON_RESUME: [&str; 14] = [
+    "checkpoint.every_minutes",
     "checkpoint.every_steps",
     "checkpoint.keep",
+    "checkpoint.keep_every_steps",
     "data.path",
     "data.queue_batches",
     "data.read_ahead_mib",
     "data.workers",
+    "evaluate.data",
+    "evaluate.every_steps",
+    "evaluate.images",
+    "evaluate.pictures",
+    // A run that stopped at such a step may go on by skipping it.
+    "train.on_nonfinite",
     "train.threads",
 ];
 
 pub(crate) fn run(arguments: &PretrainArgs, quiet: bool) -> anyhow::Result<()> {
-    let existing = checkpoint::list(&arguments.out)?;
-    let resume = match (arguments.resume, existing.last()) {
-        (true, Some(newest)) => Some(Checkpoint::open(newest)?),
-        (true, None) => {
-            return Err(UserError::new(format!("`{}` holds no checkpoint to go on from", arguments.out.display()))
-                .hint("leave --resume out to start from the beginning")
-                .into());
-        }
-        (false, Some(_)) if !arguments.show_config => {
-            return Err(UserError::new(format!("`{}` already holds a run", arguments.out.display()))
-                .hint("go on with --resume, or name another folder")
-                .into());
-        }
-        (false, _) => None,
-    };
-
+    let resume = checkpoint_to_resume(arguments)?;
     let mut config = resolve(source(arguments, resume.as_ref())?)?;
     if config.data.path.is_empty() {
         return Err(UserError::new("no data set is named").hint("add --data SHARDS, or data.path to the file").into());
@@ -59,44 +54,60 @@ pub(crate) fn run(arguments: &PretrainArgs, quiet: bool) -> anyhow::Result<()> {
         refuse_another_meaning(checkpoint, &config, &dataset)?;
     }
     let length = Length::of(&config, dataset.manifest().rows())?;
+    let held_out = HeldOut::open(&config)?;
+    let pool = compute_pool(Some(config.train.threads))?;
+    let mut engine = pool.install(|| DfdxEngine::new(config.model.clone(), config.pixel_scale(), config.train.seed))?;
+    let imported = match (&config.train.init, &resume) {
+        (Some(path), None) => Some(import(Path::new(path), &mut engine)?),
+        _ => None,
+    };
+    let mut description = describe(&config, &dataset, length, resume.as_ref());
+    description.extend(imported.as_ref().map(describe_import));
+    if arguments.dry_run {
+        print(&format!("{}\n{description}", toml::to_string(&config)?))?;
+        let steps_left = length.total_steps - resume.map_or(0, |checkpoint| checkpoint.position.step);
+        return pool.install(|| dry_run::run(&config, dataset, &mut engine, steps_left));
+    }
 
     fs_err::create_dir_all(&arguments.out)?;
     training::write_whole(&arguments.out.join("config.toml"), toml::to_string(&config)?.as_bytes())?;
-    print(&describe(&config, &dataset, length, resume.as_ref()))?;
-
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(config.train.threads.get())
-        .thread_name(|index| format!("compute-{index}"))
-        .build()
-        .context("the threads that compute could not be started")?;
+    print(&description)?;
     let interrupted = stop_on_ctrl_c()?;
-    let outcome = pool.install(|| {
-        let engine = Box::new(DfdxEngine::new(config.model.clone(), config.pixel_scale(), config.train.seed)?);
-        training::train(Run { folder: arguments.out.clone(), config, dataset, engine, resume, interrupted, quiet })
-    })?;
+    let (folder, engine) = (arguments.out.clone(), Box::new(engine));
+    let outcome = pool
+        .install(|| training::train(Run { folder, config, dataset, held_out, engine, resume, interrupted, quiet }))?;
     report(arguments, &outcome)
+}
+
+fn checkpoint_to_resume(arguments: &PretrainArgs) -> anyhow::Result<Option<Checkpoint>> {
+    let out = arguments.out.display();
+    match (arguments.resume, checkpoint::list(&arguments.out)?.last()) {
+        (Some(_), Some(newest)) => Ok(Some(Checkpoint::open(newest)?)),
+        (Some(Resume::Existing), None) => Err(UserError::new(format!("`{out}` holds no checkpoint to go on from"))
+            .hint("leave --resume out to start from the beginning, or --resume auto to do so where there is none")
+            .into()),
+        (None, Some(_)) if !arguments.show_config && !arguments.dry_run => {
+            Err(UserError::new(format!("`{out}` already holds a run"))
+                .hint("go on with --resume, or name another folder")
+                .into())
+        }
+        (Some(Resume::Auto) | None, _) => Ok(None),
+    }
 }
 
 fn source<'a>(arguments: &'a PretrainArgs, resume: Option<&Checkpoint>) -> anyhow::Result<ConfigSource<'a>> {
     let mut flags = Vec::new();
     flags.extend(arguments.data.clone().map(|path| ("data.path", path)));
     flags.extend(arguments.model.clone().map(|preset| ("preset", preset)));
+    flags.extend(arguments.init.clone().map(|path| ("train.init", path)));
+    flags.extend(arguments.on_nonfinite.clone().map(|what| ("train.on_nonfinite", what)));
     let saved = resume.map(|checkpoint| toml::Table::try_from(&checkpoint.config)).transpose()?;
     Ok(ConfigSource { saved, file: arguments.config.as_deref(), overrides: &arguments.overrides, flags })
 }
 
 /// A resumed run must compute what it would have computed.
 fn refuse_another_meaning(checkpoint: &Checkpoint, config: &RunConfig, dataset: &Dataset) -> anyhow::Result<()> {
-    let expected = &checkpoint.position.manifest_fingerprint;
-    let got = format!("{:016x}", dataset.manifest().fingerprint());
-    if *expected != got {
-        return Err(UserError::new(format!(
-            "`{}` is not the data set of this run: expected fingerprint {expected}, got {got}",
-            config.data.path
-        ))
-        .hint("name the data set that the run was started with")
-        .into());
-    }
+    checkpoint.refuse_another_data_set(dataset)?;
     let changed = differences(&checkpoint.config, config)?;
     if let Some((key, before, after)) = changed.iter().find(|(key, ..)| !FREE_ON_RESUME.contains(&key.as_str())) {
         return Err(UserError::new(format!("`{key}` cannot change when a run goes on: it was {before}, got {after}"))
@@ -129,6 +140,21 @@ fn describe(config: &RunConfig, dataset: &Dataset, length: Length, resume: Optio
     text
 }
 
+fn describe_import(imported: &Imported) -> String {
+    let Imported { taken, fresh_decoder, new_positions, unused } = imported;
+    let mut text = format!("init    {taken} tensors");
+    if *fresh_decoder {
+        text += "; no decoder, which starts afresh";
+    }
+    if !new_positions.is_empty() {
+        text += &format!("; made for this grid: {}", new_positions.join(", "));
+    }
+    if !unused.is_empty() {
+        text += &format!("; not used: {}", unused.join(", "));
+    }
+    text + "\n"
+}
+
 /// The first Ctrl-C lets the step end and a checkpoint be saved; the second ends the process.
 fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
@@ -143,7 +169,7 @@ fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 fn report(arguments: &PretrainArgs, outcome: &Outcome) -> anyhow::Result<()> {
-    let Outcome { steps, total_steps, loss, checkpoint, interrupted } = outcome;
+    let Outcome { steps, total_steps, loss, skipped, checkpoint, interrupted } = outcome;
     if *interrupted {
         return Err(UserError::new(format!(
             "interrupted after step {steps} of {total_steps}; saved {}",
@@ -153,5 +179,6 @@ fn report(arguments: &PretrainArgs, outcome: &Outcome) -> anyhow::Result<()> {
         .into());
     }
     let loss = loss.map(|loss| format!(", loss {loss:.4}")).unwrap_or_default();
-    print(&format!("done    {steps} steps{loss}; saved {}\n", checkpoint.display()))
+    let skipped = if *skipped == 0 { String::new() } else { format!(", {skipped} skipped") };
+    print(&format!("done    {steps} steps{loss}{skipped}; saved {}\n", checkpoint.display()))
 }

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use patchstream_datasets::{Cursor, Dataset, LastBatch, Schedule, Share, Shuffle};
-use patchstream_model::{DfdxEngine, Engine as _};
-use patchstream_pipeline::PatchStream;
+use patchstream_model::{DfdxEngine, Engine as _, NamedTensor, Prediction};
+use patchstream_pipeline::{PatchBatch, PatchStream};
 use serde::Serialize;
 
 use super::{print, print_json};
 use crate::cli::ReconstructArgs;
-use crate::picture::{self, Sample, VisiblePatches};
+use crate::picture::{self, VisiblePatches};
 use crate::report::UserError;
+use crate::settings::RunConfig;
+use crate::tensors::to_safetensors;
 use crate::training::checkpoint::Checkpoint;
 use crate::training::{self, patch_input};
 
@@ -55,21 +57,14 @@ pub(crate) fn run(arguments: &ReconstructArgs) -> anyhow::Result<()> {
 
     let rows = batch.rows();
     let visible = if arguments.predict_visible { VisiblePatches::Predict } else { VisiblePatches::Paste };
-    let panels: Vec<_> = (0..rows)
-        .map(|row| {
-            let sample = Sample {
-                visible: part(batch.visible(), row, rows),
-                visible_index: part(batch.visible_index(), row, rows),
-                masked: part(batch.masked(), row, rows),
-                masked_index: part(batch.masked_index(), row, rows),
-                prediction: part(&prediction.patches, row, rows),
-            };
-            picture::panels(&config.model, &config.pixel_scale(), &sample, visible)
-        })
-        .collect();
+    let panels = picture::of_batch(config, &batch, &prediction.patches, visible);
     let mut png = Bytes::new(Vec::new());
     picture::sheet(&panels).write_to(&mut png, image::ImageFormat::Png)?;
     training::write_whole(&arguments.out, png.get_ref())?;
+
+    if let Some(path) = &arguments.tensors {
+        training::write_whole(path, &tensors(config, &batch, &prediction)?)?;
+    }
 
     let report = Report {
         picture: arguments.out.display().to_string(),
@@ -91,8 +86,39 @@ fn rows(dataset: &Dataset) -> anyhow::Result<NonZeroUsize> {
     usize::try_from(dataset.manifest().rows()).ok().and_then(NonZeroUsize::new).context("the data set has no images")
 }
 
-/// The share of one row in values that belong to `rows` rows.
-fn part<T>(values: &[T], row: usize, rows: usize) -> &[T] {
-    let each = values.len() / rows;
-    &values[row * each..][..each]
+/// Images (B, 3, H, W) as the model sees them, masks (B, L) with 1 where a patch is hidden, latents (B, 1 + V, D) and
+/// predictions (B, L, p * p * 3).
+fn tensors(config: &RunConfig, batch: &PatchBatch, prediction: &Prediction) -> anyhow::Result<Vec<u8>> {
+    let (model, scale) = (&config.model, config.pixel_scale());
+    let (rows, patches, patch_values, patch_px) = (batch.rows(), model.patches(), model.patch_values(), model.patch_px);
+    let (height, width, columns) = (model.image_height_px, model.image_width_px, model.grid_columns());
+    let mut images = vec![0.0; rows * 3 * height * width];
+    let mut mask = vec![0.0; rows * patches];
+    let parts = [(batch.visible(), batch.visible_index(), 0.0), (batch.masked(), batch.masked_index(), 1.0)];
+    for (pixels, index, hidden) in parts {
+        let each = index.len() / rows;
+        for (place, (patch, patch_pixels)) in index.iter().zip(pixels.chunks_exact(patch_values)).enumerate() {
+            let (row, patch) = (place / each, usize::from(*patch));
+            mask[row * patches + patch] = hidden;
+            for (at, value) in patch_pixels.iter().enumerate() {
+                let (channel, x, y) = (at % 3, at / 3 % patch_px, at / 3 / patch_px);
+                let (x, y) = (patch % columns * patch_px + x, patch / columns * patch_px + y);
+                let value = (f64::from(*value) / 255.0 - scale.mean[channel]) / scale.std[channel];
+                images[((row * 3 + channel) * height + y) * width + x] = value as f32;
+            }
+        }
+    }
+    let named = |name: &str, shape: &[usize], data: Vec<f32>| NamedTensor {
+        name: name.to_owned(),
+        shape: shape.to_vec(),
+        data,
+    };
+    let tokens = 1 + batch.visible_index().len() / rows;
+    let all = vec![
+        named("images", &[rows, 3, height, width], images),
+        named("mask", &[rows, patches], mask),
+        named("latent", &[rows, tokens, model.encoder.width], prediction.latent.clone()),
+        named("prediction", &[rows, patches, patch_values], prediction.patches.clone()),
+    ];
+    to_safetensors(&[("", all)])
 }

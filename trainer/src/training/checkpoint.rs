@@ -7,17 +7,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use patchstream_datasets::Cursor;
-use patchstream_model::{Engine, NamedTensor, StatePart};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use patchstream_datasets::{Cursor, Dataset};
+use patchstream_model::{Engine, StatePart};
+use patchstream_pipeline::PatchBatch;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::digest::Digest;
 use super::files;
+use super::metrics::Sums;
 use crate::report::UserError;
 use crate::settings::RunConfig;
+use crate::tensors::{from_safetensors, to_safetensors};
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const WEIGHTS: &str = "weights.safetensors";
 const MOMENTS: &str = "adamw.safetensors";
 const CONFIG: &str = "config.toml";
@@ -35,9 +38,36 @@ pub(crate) struct Position {
     pub(crate) batch: u64,
     /// Of the data set that the run reads.
     pub(crate) manifest_fingerprint: String,
+    /// Of all batches so far.
+    pub(crate) digest: Digest,
+    /// Steps that changed nothing because loss or gradient was not finite.
+    pub(crate) skipped: u64,
+    /// Of the steps since the last line of metrics.
+    pub(crate) sums: Sums,
 }
 
 impl Position {
+    /// Before the first step.
+    pub(crate) fn start(manifest_fingerprint: u64) -> Self {
+        Self {
+            step: 0,
+            epoch: 0,
+            batch: 0,
+            manifest_fingerprint: format!("{manifest_fingerprint:016x}"),
+            digest: Digest::default(),
+            skipped: 0,
+            sums: Sums::default(),
+        }
+    }
+
+    /// Moves on behind a batch.
+    pub(crate) fn advance(&mut self, batch: &PatchBatch, steps_per_epoch: u64) {
+        self.step += 1;
+        self.digest = self.digest.after(batch);
+        let next = batch.batch() + 1;
+        (self.epoch, self.batch) = if next == steps_per_epoch { (batch.epoch() + 1, 0) } else { (batch.epoch(), next) };
+    }
+
     pub(crate) fn cursor(&self) -> Cursor {
         Cursor { epoch: self.epoch, batch: self.batch }
     }
@@ -68,6 +98,11 @@ pub(crate) fn folder(run: &Path) -> PathBuf {
 
 /// Checkpoints of a run, oldest first.
 pub(crate) fn list(run: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    Ok(numbered(run)?.into_iter().map(|(_, path)| path).collect())
+}
+
+/// The same with their steps.
+fn numbered(run: &Path) -> anyhow::Result<Vec<(u64, PathBuf)>> {
     let folder = folder(run);
     if !folder.is_dir() {
         return Ok(Vec::new());
@@ -82,7 +117,7 @@ pub(crate) fn list(run: &Path) -> anyhow::Result<Vec<PathBuf>> {
         found.extend(step.map(|step| (step, path)));
     }
     found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
+    Ok(found)
 }
 
 /// Writes a checkpoint of a run and removes the oldest beyond those to keep.
@@ -115,11 +150,30 @@ pub(crate) fn save(
     })
     .with_context(|| format!("the checkpoint of step {} could not be written", position.step))?;
 
-    let saved = list(run)?;
-    for old in saved.iter().rev().skip(config.checkpoint.keep.get() as usize) {
-        fs_err::remove_dir_all(old)?;
+    let saved = numbered(run)?;
+    for (step, old) in saved.iter().rev().skip(config.checkpoint.keep.get() as usize) {
+        if config.checkpoint.keep_every_steps.is_none_or(|every| *step % every != 0) {
+            // A name that is no checkpoint's comes first, so that a kill half-way leaves no half a checkpoint.
+            let leaving = old.with_extension("partial");
+            fs_err::rename(old, &leaving)?;
+            fs_err::remove_dir_all(&leaving)?;
+        }
     }
     Ok(path)
+}
+
+/// Removes what a killed process left half-written.
+pub(crate) fn clean(run: &Path) -> anyhow::Result<()> {
+    let folder = folder(run);
+    if folder.is_dir() {
+        for entry in fs_err::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "partial") {
+                fs_err::remove_dir_all(path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Checkpoint {
@@ -167,8 +221,23 @@ impl Checkpoint {
             let tensors = from_safetensors(&self.moments, prefix).with_context(|| self.named(MOMENTS))?;
             engine.import(part, &tensors).with_context(|| self.named(MOMENTS))?;
         }
-        engine.set_updates(self.position.step);
+        engine.set_updates(self.position.step - self.position.skipped);
         Ok(())
+    }
+
+    /// A run is bound to its data set, wherever that lies.
+    pub(crate) fn refuse_another_data_set(&self, dataset: &Dataset) -> anyhow::Result<()> {
+        let expected = &self.position.manifest_fingerprint;
+        let got = format!("{:016x}", dataset.manifest().fingerprint());
+        if *expected == got {
+            return Ok(());
+        }
+        Err(UserError::new(format!(
+            "`{}` is not the data set of this run: expected fingerprint {expected}, got {got}",
+            dataset.location()
+        ))
+        .hint("name the data set that the run was started with")
+        .into())
     }
 
     fn named(&self, file: &str) -> String {
@@ -187,32 +256,4 @@ fn read_checked(checkpoint: &Path, name: &str, expected: Option<&String>) -> any
             .into());
     }
     Ok(bytes)
-}
-
-fn to_safetensors(groups: &[(&str, Vec<NamedTensor>)]) -> anyhow::Result<Vec<u8>> {
-    let mut views = Vec::new();
-    let bytes: Vec<(String, &[usize], Vec<u8>)> = groups
-        .iter()
-        .flat_map(|(prefix, tensors)| tensors.iter().map(move |tensor| (prefix, tensor)))
-        .map(|(prefix, tensor)| {
-            let bytes = tensor.data.iter().flat_map(|value| value.to_le_bytes()).collect();
-            (format!("{prefix}{}", tensor.name), tensor.shape.as_slice(), bytes)
-        })
-        .collect();
-    for (name, shape, bytes) in &bytes {
-        views.push((name.as_str(), TensorView::new(Dtype::F32, shape.to_vec(), bytes)?));
-    }
-    Ok(safetensors::serialize(views, None)?)
-}
-
-fn from_safetensors(bytes: &[u8], prefix: &str) -> anyhow::Result<Vec<NamedTensor>> {
-    let file = SafeTensors::deserialize(bytes)?;
-    let mut tensors = Vec::new();
-    for (name, view) in file.iter() {
-        let Some(name) = name.strip_prefix(prefix) else { continue };
-        anyhow::ensure!(view.dtype() == Dtype::F32, "tensor `{name}` holds {:?}, expected F32", view.dtype());
-        let data = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        tensors.push(NamedTensor { name: name.to_owned(), shape: view.shape().to_vec(), data });
-    }
-    Ok(tensors)
 }

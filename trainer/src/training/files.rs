@@ -15,6 +15,24 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     sync_parent(path)
 }
 
+/// Writes a file whole, as it is made.
+pub(crate) fn file_whole(
+    path: &Path,
+    fill: impl FnOnce(&mut fs_err::File) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let beside = beside(path);
+    let written = fs_err::File::create(&beside).map_err(anyhow::Error::from).and_then(|mut file| {
+        fill(&mut file)?;
+        file.sync_all()?;
+        Ok(fs_err::rename(&beside, path)?)
+    });
+    if written.is_err() {
+        let _ = fs_err::remove_file(&beside);
+    }
+    written?;
+    Ok(sync_parent(path)?)
+}
+
 /// Makes a folder by filling a temporary one, which then takes the name.
 pub(crate) fn folder_whole(path: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let beside = beside(path);

@@ -42,8 +42,8 @@ impl Progress {
     }
 
     pub(crate) fn show(&self, line: &MetricsLine) {
-        let message =
-            format!("loss {:.4} {:.0} img/s wait {:.0}%", line.loss, line.images_per_s, 100.0 * line.data_wait_share);
+        let loss = line.loss.map_or_else(|| "all steps skipped".to_owned(), |loss| format!("loss {loss:.4}"));
+        let message = format!("{loss} {:.0} img/s wait {:.0}%", line.images_per_s, 100.0 * line.data_wait_share);
         match self {
             Self::Bar(bar) => bar.set_message(message),
             Self::Lines { total_steps, last } => {

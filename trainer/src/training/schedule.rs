@@ -1,4 +1,30 @@
-//! The learning rate: linear warm-up, then half a cosine (paper, Table 8).
+//! How long a run is, and its learning rate: linear warm-up, then half a cosine (paper, Table 8).
+
+use crate::report::UserError;
+use crate::settings::RunConfig;
+
+/// Steps of a run and of an epoch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Length {
+    pub(crate) steps_per_epoch: u64,
+    pub(crate) total_steps: u64,
+}
+
+impl Length {
+    pub(crate) fn of(config: &RunConfig, rows: u64) -> anyhow::Result<Self> {
+        let batch_size = config.train.batch_size.get() as u64;
+        let steps_per_epoch = rows / batch_size;
+        if steps_per_epoch == 0 {
+            return Err(UserError::new(format!(
+                "the data set has {rows} images, fewer than one batch: expected at least {batch_size}"
+            ))
+            .hint(format!("make the batch smaller, for example --set train.batch_size={rows}"))
+            .into());
+        }
+        let by_epochs = config.train.epochs.get().saturating_mul(steps_per_epoch);
+        Ok(Self { steps_per_epoch, total_steps: config.train.steps.map_or(by_epochs, std::num::NonZeroU64::get) })
+    }
+}
 
 /// Learning rate by step.
 #[derive(Debug, Clone, Copy)]
@@ -10,6 +36,21 @@ pub(crate) struct LrSchedule {
 }
 
 impl LrSchedule {
+    pub(crate) fn of(config: &RunConfig, length: Length) -> Self {
+        let train = &config.train;
+        let scaled = train.base_lr * train.batch_size.get() as f64 / 256.0;
+        let warmup_steps = match train.warmup_epochs {
+            Some(epochs) => epochs * length.steps_per_epoch as f64,
+            None => train.warmup_fraction * length.total_steps as f64,
+        };
+        Self {
+            peak: train.lr.unwrap_or(scaled),
+            floor: train.min_lr,
+            warmup_steps: (warmup_steps.round() as u64).min(length.total_steps),
+            total_steps: length.total_steps,
+        }
+    }
+
     /// Rate of step `step`, counted from 0. The last warm-up step has the peak, the last step of all nearly the floor.
     pub(crate) fn at(&self, step: u64) -> f64 {
         if step < self.warmup_steps {

@@ -1,0 +1,113 @@
+//! One step: the batch in parts, the update, and what is done when a number is not finite.
+
+use std::path::Path;
+
+use patchstream_model::{AdamW, Engine, PatchInput, Pixels};
+use patchstream_pipeline::PatchBatch;
+use serde::Serialize;
+
+use super::metrics::JsonLines;
+use crate::report::UserError;
+
+/// Sample ids that an error message lists; the file beside the run has all.
+const IDS_SHOWN: usize = 16;
+
+/// What a step came to; where either number is not finite, nothing was updated.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepResult {
+    pub(crate) loss: f32,
+    pub(crate) gradient_norm: f64,
+}
+
+impl StepResult {
+    pub(crate) fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.gradient_norm.is_finite()
+    }
+}
+
+/// Trains on a batch, in `accumulation` parts whose gradients add up to that of the whole.
+pub(crate) fn step(
+    engine: &mut dyn Engine,
+    batch: &PatchBatch,
+    accumulation: usize,
+    adamw: &AdamW,
+) -> anyhow::Result<StepResult> {
+    let rows = batch.rows();
+    let mut loss = 0.0;
+    for part in 0..accumulation {
+        let (start, end) = (part * rows / accumulation, (part + 1) * rows / accumulation);
+        if start < end {
+            let weight = (end - start) as f32 / rows as f32;
+            loss += weight * engine.accumulate(&patch_input_of(batch, start, end), weight)?;
+        }
+    }
+    if !loss.is_finite() {
+        engine.discard();
+        return Ok(StepResult { loss, gradient_norm: f64::NAN });
+    }
+    Ok(StepResult { loss, gradient_norm: engine.update(adamw)?.gradient_norm })
+}
+
+/// What the engine sees of a batch; pixels stay bytes.
+pub(crate) fn patch_input(batch: &PatchBatch) -> PatchInput<'_> {
+    patch_input_of(batch, 0, batch.rows())
+}
+
+fn patch_input_of(batch: &PatchBatch, start: usize, end: usize) -> PatchInput<'_> {
+    fn part<T>(values: &[T], rows: usize, start: usize, end: usize) -> &[T] {
+        let each = values.len() / rows;
+        &values[start * each..end * each]
+    }
+    let rows = batch.rows();
+    PatchInput {
+        rows: end - start,
+        visible: Pixels::Bytes(part(batch.visible(), rows, start, end)),
+        visible_index: part(batch.visible_index(), rows, start, end),
+        masked: Pixels::Bytes(part(batch.masked(), rows, start, end)),
+        masked_index: part(batch.masked_index(), rows, start, end),
+    }
+}
+
+/// A step whose numbers were not finite, as it is written to `nonfinite.jsonl`. JSON has no NaN, so they are words.
+#[derive(Serialize)]
+pub(crate) struct NotFinite<'a> {
+    pub(crate) step: u64,
+    pub(crate) lr: f64,
+    loss: String,
+    gradient_norm: String,
+    sample_ids: &'a [u64],
+}
+
+impl<'a> NotFinite<'a> {
+    pub(crate) fn new(step: u64, lr: f64, result: StepResult, batch: &'a PatchBatch) -> Self {
+        let StepResult { loss, gradient_norm } = result;
+        let (loss, gradient_norm) = (loss.to_string(), gradient_norm.to_string());
+        Self { step, lr, loss, gradient_norm, sample_ids: batch.sample_ids() }
+    }
+
+    /// Writes it down for good.
+    pub(crate) fn write(&self, run: &Path) -> anyhow::Result<()> {
+        let mut file = JsonLines::open(&run.join("nonfinite.jsonl"), self.step.saturating_sub(1))?;
+        file.append(self)
+    }
+
+    /// The error that ends a run.
+    pub(crate) fn error(&self, run: &Path, saved: Option<&Path>) -> anyhow::Error {
+        let saved = saved.map_or_else(|| "none yet".to_owned(), |path| path.display().to_string());
+        let shown: Vec<String> = self.sample_ids.iter().take(IDS_SHOWN).map(u64::to_string).collect();
+        let more = match self.sample_ids.len().saturating_sub(IDS_SHOWN) {
+            0 => String::new(),
+            more => format!(" and {more} more in {}", run.join("nonfinite.jsonl").display()),
+        };
+        UserError::new(format!(
+            "training diverged at step {}: loss {}, gradient norm {}, rate {:.3e}, samples {}{more}; last good checkpoint: {saved}",
+            self.step,
+            self.loss,
+            self.gradient_norm,
+            self.lr,
+            shown.join(", ")
+        ))
+        .hint("a lower train.base_lr, a longer train.warmup_fraction or --on-nonfinite skip helps most often")
+        .into()
+    }
+}
