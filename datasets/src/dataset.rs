@@ -40,7 +40,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens the data set at a local path, or at a URL of an object store. Reads the manifest and nothing else.
+    /// Opens the data set at a local path or `file://` URL. Reads the manifest and nothing else.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl Dataset {
             .worker_threads(1)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("patchstream-fetch")
-            .enable_all()
+            .enable_time()
             .build()?;
         let bytes = match runtime.block_on(store.read_all(MANIFEST_FILE, MANIFEST_BYTES_MAX)) {
             Err(DatasetError::ShardMissing { .. }) => {
