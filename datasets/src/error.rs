@@ -23,6 +23,30 @@ pub enum DatasetError {
         /// The path as given.
         path: PathBuf,
     },
+    /// A source of which nothing tells what it is.
+    #[error("cannot tell what kind of source `{}` is: {reason}", path.display())]
+    SourceUnknown {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was looked for.
+        reason: String,
+    },
+    /// A source with several parts, of which none was chosen.
+    #[error("source `{}` has the splits {splits}", path.display())]
+    SourceSplits {
+        /// The source.
+        path: PathBuf,
+        /// What they are called.
+        splits: String,
+    },
+    /// A file of a source that is not as its format demands.
+    #[error("source `{}` is damaged: {reason}", path.display())]
+    SourceDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A file that is not as long as it was when the source was listed.
     #[error("source `{}` changed while it was being read: expected {expected} bytes, got {got}", path.display())]
     SourceChanged {
@@ -304,6 +328,11 @@ impl DatasetError {
         let hint = match self {
             Self::SourceNotFolder { .. } => "give the folder that holds the images",
             Self::SourceChanged { .. } => "convert again when nothing writes to the source any more",
+            Self::SourceUnknown { .. } => {
+                "say what it is with `--format`, and which columns it has with `--image-column` and `--label-column`"
+            }
+            Self::SourceSplits { .. } => "choose one with `--from-split`, or take them all with `--from-split all`",
+            Self::SourceDamaged { .. } => "fetch the file again, or leave it out",
             Self::SourceEmpty { .. } | Self::NoImages { .. } => {
                 "images are looked for in the folder and all folders below it; hidden files are left out"
             }

@@ -2,6 +2,9 @@
 
 use imagesize::ImageType;
 
+/// Larger images are refused, as `pipeline` refuses to decode them.
+pub(crate) const IMAGE_PX_MAX: u64 = 100_000_000;
+
 /// The formats that can become samples, as `pipeline` decodes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum ImageFormat {
@@ -65,6 +68,9 @@ pub(crate) fn image_size(content: &[u8]) -> Result<(u32, u32), String> {
     }
     let size = imagesize::blob_size(content).map_err(|error| format!("the header cannot be read: {error}"))?;
     match (u32::try_from(size.width), u32::try_from(size.height)) {
+        (Ok(width), Ok(height)) if u64::from(width) * u64::from(height) > IMAGE_PX_MAX => {
+            Err(format!("the header declares {width} x {height} pixels, more than {IMAGE_PX_MAX}"))
+        }
         (Ok(width), Ok(height)) if width > 0 && height > 0 => Ok((width, height)),
         _ => Err(format!("the header declares {} x {} pixels", size.width, size.height)),
     }
@@ -90,6 +96,10 @@ mod tests {
         assert_eq!(image_size(b"hello, I am text"), Err("the content is no image of a known format".to_owned()));
         assert!(
             image_size(b"\xff\xd8\xff\xe0\x00\x10JFIF\x00\x01").unwrap_err().starts_with("the header cannot be read")
+        );
+        assert_eq!(
+            image_size(b"P6 100000 100000 255\n...................."),
+            Err("the header declares 100000 x 100000 pixels, more than 100000000".to_owned())
         );
         assert_eq!(image_size(b"qoif\0\0\0\x01\0\0\0\x01\x04\0"), Err("the format qoi is not supported".to_owned()));
     }

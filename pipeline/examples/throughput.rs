@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let decode = if argument(2) == Some("fast") { DecodeMode::Fast } else { DecodeMode::Exact };
     let epochs: u64 = argument(3).unwrap_or("100").parse()?;
 
-    let source = sources::open(folder)?;
+    let source = sources::open(folder, &sources::SourceOptions::default())?;
     let directory = tempfile::tempdir()?;
     let shards = directory.path().join("shards");
     convert(source.as_ref(), &shards, &ConvertOptions::default(), &Examiner::default(), &|_| ())?;

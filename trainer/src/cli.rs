@@ -4,6 +4,7 @@
 
 mod bench;
 mod evaluate;
+mod source;
 
 use std::path::PathBuf;
 
@@ -12,6 +13,7 @@ use patchstream_datasets::convert::{Part, Split};
 
 pub(crate) use self::bench::{BenchArgs, Decode};
 pub(crate) use self::evaluate::{ExportArgs, FeatureArgs, FeaturesArgs, KnnArgs, Layout, Pool, ProbeArgs, VerifyArgs};
+pub(crate) use self::source::SourceArgs;
 
 /// Pre-train masked autoencoders, fed by a pipeline that keeps the accelerator busy.
 #[derive(Debug, Parser)]
@@ -47,7 +49,7 @@ pub(crate) struct OutputArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Convert a folder of images to Parquet shards with a manifest
+    /// Convert images (folders, lists, tars, Parquet, MNIST, CIFAR) to Parquet shards with a manifest
     Convert(ConvertArgs),
     /// Make one data set of the parts that several machines have converted
     Merge(MergeArgs),
@@ -74,6 +76,9 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   patchstream convert photos/ shards/
+  patchstream convert photos.csv shards/ --image-column file --label-column species
+  patchstream convert 'imagenet-train-{000..146}.tar' shards/
+  patchstream convert mnist/ shards/ --from-split train
   patchstream convert photos/ shards/ --check decode --on-bad fail
   patchstream convert photos/ shards/ --encode jpeg --max-side 500 --tile-index
   patchstream convert photos/ shards/ --split val=0.05 --dedupe
@@ -84,10 +89,13 @@ With `--split val=...` the data sets are shards/train and shards/val.
 Images in sub-folders get the first folder's name as their class; images beside each other have no label.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct ConvertArgs {
-    /// Folder of images
+    /// Folder of images, or file with images; `{000..099}` stands for many files
     pub(crate) source: String,
     /// Folder to write; it must not exist
     pub(crate) destination: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) from: SourceArgs,
 
     /// Order of the rows
     #[arg(long, value_enum, default_value_t = RowOrder::Shuffled)]

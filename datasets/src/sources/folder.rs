@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::vec;
 
+use super::split::{ALL_SPLITS, choose, split_of_folder};
 use super::{ImageSource, ReadFailure, SourceFormat};
 use crate::error::DatasetError;
 use crate::header::ImageFormat;
@@ -33,6 +34,8 @@ pub struct FolderSource {
     files: Vec<File>,
     class_names: Vec<String>,
     skipped: u64,
+    /// How many folders stand before the class in a path: one if the first says which split it is, else none.
+    class_depth: usize,
 }
 
 #[derive(Debug)]
@@ -72,6 +75,12 @@ impl FolderSource {
     /// If the root is missing, no folder or empty, if a folder or link cannot be read, and if a symbolic link leads back
     /// to a folder that contains it. A folder without images is no error here.
     pub fn open(root: &Path) -> Result<FolderSource, DatasetError> {
+        FolderSource::open_split(root, Some(ALL_SPLITS))
+    }
+
+    /// Lists the images of one of the splits that a folder has. It has splits if it holds nothing but folders called
+    /// `train`, `val` and so on.
+    pub(super) fn open_split(root: &Path, split: Option<&str>) -> Result<FolderSource, DatasetError> {
         match fs_err::metadata(root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(DatasetError::SourceMissing { path: root.to_owned() });
@@ -89,8 +98,10 @@ impl FolderSource {
             files: Vec::new(),
             class_names: Vec::new(),
             skipped: 0,
+            class_depth: 0,
         };
-        listing.walk()?;
+        listing.walk(split)?;
+        listing.sort_classes();
         if listing.files.is_empty() && listing.skipped == 0 {
             return Err(DatasetError::SourceEmpty { path: root.to_owned() });
         }
@@ -105,9 +116,11 @@ impl FolderSource {
     }
 
     /// Depth first with a stack of its own, so that no depth of folders can exhaust the thread's.
-    fn walk(&mut self) -> Result<(), DatasetError> {
+    fn walk(&mut self, split: Option<&str>) -> Result<(), DatasetError> {
         let real = fs_err::canonicalize(&self.root)?;
-        let mut stack = vec![self.enter(PathBuf::new(), real)?];
+        let mut top = self.enter(PathBuf::new(), real)?;
+        self.choose_split(&mut top, split)?;
+        let mut stack = vec![top];
         while let Some(frame) = stack.last_mut() {
             let Some(entry) = frame.entries.next() else {
                 stack.pop();
@@ -161,22 +174,52 @@ impl FolderSource {
         Ok(Frame { folder: self.folders.len() as u32 - 1, real, entries: entries.into_iter() })
     }
 
+    /// Leaves the entries of the wanted split in the topmost folder.
+    fn choose_split(&mut self, top: &mut Frame, wanted: Option<&str>) -> Result<(), DatasetError> {
+        let entries: Vec<Entry> = std::mem::replace(&mut top.entries, Vec::new().into_iter()).collect();
+        let split_of = |entry: &Entry| split_of_folder(entry.name.to_str()?).filter(|_| entry.is_folder);
+        // Beside folders of other names, `train` may be a class as any other.
+        let are_splits = entries.iter().any(|entry| entry.is_folder)
+            && entries.iter().all(|entry| {
+                split_of(entry).is_some() || !(entry.is_folder || has_image_extension(Path::new(&entry.name)))
+            });
+        let split_of = |entry: &Entry| if are_splits { split_of(entry) } else { None };
+        self.class_depth = usize::from(are_splits);
+        top.entries = choose(&self.root, entries, split_of, wanted)?.into_iter();
+        Ok(())
+    }
+
     fn add(&mut self, folder: u32, entry: Entry) {
         let Folder { path, class } = &mut self.folders[folder as usize];
-        if let (None, Some(first)) = (&class, path.iter().next()) {
-            // The walk is sorted and depth first, so a class is either the last one or new.
-            let first = first.to_string_lossy();
-            if self.class_names.last().is_none_or(|last| *last != first) {
-                self.class_names.push(first.into_owned());
-            }
-            *class = Some(self.class_names.len() as u32 - 1);
+        if let (None, Some(name)) = (&class, path.iter().nth(self.class_depth)) {
+            let name = name.to_string_lossy();
+            // The walk is sorted and depth first, so in one split a class is either the last one or new; the next split
+            // has the same ones again.
+            let known = self.class_names.iter().rposition(|known| *known == name);
+            *class = Some(known.unwrap_or_else(|| {
+                self.class_names.push(name.into_owned());
+                self.class_names.len() - 1
+            }) as u32);
         }
         self.files.push(File { folder, bytes: entry.bytes, name: entry.name.into_boxed_os_str() });
     }
 
+    /// Numbers the classes in the order of their names, which is not that of walking when there are several splits.
+    fn sort_classes(&mut self) {
+        let mut order: Vec<usize> = (0..self.class_names.len()).collect();
+        order.sort_by(|&a, &b| self.class_names[a].cmp(&self.class_names[b]));
+        let mut numbers = vec![0; order.len()];
+        for (number, &class) in order.iter().enumerate() {
+            numbers[class] = number as u32;
+        }
+        self.class_names.sort();
+        for class in self.folders.iter_mut().filter_map(|folder| folder.class.as_mut()) {
+            *class = numbers[*class as usize];
+        }
+    }
+
     fn is_image(&self, relative: &Path) -> Result<bool, DatasetError> {
-        let extension = relative.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
-        if extension.is_some_and(|extension| IMAGE_EXTENSIONS.binary_search(&&*extension).is_ok()) {
+        if has_image_extension(relative) {
             return Ok(true);
         }
         let path = self.root.join(relative);
@@ -231,21 +274,31 @@ impl ImageSource for FolderSource {
     }
 
     fn read(&self, image: usize, into: &mut Vec<u8>) -> Result<(), ReadFailure> {
-        let path = self.file_path(image);
-        let (before, expected) = (into.len(), self.files[image].bytes);
-        // One byte more than expected tells a file that has grown.
-        let read = fs_err::File::open(&path).and_then(|file| file.take(expected + 1).read_to_end(into));
-        let got = match read {
-            Ok(got) if got as u64 == expected => return Ok(()),
-            Ok(got) => got as u64,
-            Err(error) => {
-                into.truncate(before);
-                return Err(error.into());
-            }
-        };
-        into.truncate(before);
-        Err(DatasetError::SourceChanged { path, expected, got }.into())
+        read_file(self.file_path(image), self.files[image].bytes, into)
     }
+}
+
+/// Whether a file is called like an image.
+pub(super) fn has_image_extension(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+    extension.is_some_and(|extension| IMAGE_EXTENSIONS.binary_search(&&*extension).is_ok())
+}
+
+/// Appends a file that must be of the size that it had when it was listed.
+pub(super) fn read_file(path: PathBuf, expected: u64, into: &mut Vec<u8>) -> Result<(), ReadFailure> {
+    let before = into.len();
+    // One byte more than expected tells a file that has grown.
+    let read = fs_err::File::open(&path).and_then(|file| file.take(expected + 1).read_to_end(into));
+    let got = match read {
+        Ok(got) if got as u64 == expected => return Ok(()),
+        Ok(got) => got as u64,
+        Err(error) => {
+            into.truncate(before);
+            return Err(error.into());
+        }
+    };
+    into.truncate(before);
+    Err(DatasetError::SourceChanged { path, expected, got }.into())
 }
 
 #[cfg(test)]
@@ -287,6 +340,28 @@ mod tests {
         assert_eq!(listing.class_names(), ["a", "b"]);
         assert_eq!(listing.skipped(), 4);
         assert_eq!(listing.full_path(2), format!("{}/b/x/2.jpg", root.path().display()));
+    }
+
+    #[test]
+    fn folders_of_splits_share_their_classes() {
+        let files: [(&str, &[u8]); 4] =
+            [("train/b/1.jpg", b""), ("train/c/2.jpg", b""), ("val/a/3.jpg", b""), ("val/b/x/4.jpg", b"")];
+        let root = folder(&files);
+        let listed = |split| {
+            let listing = FolderSource::open_split(root.path(), split)?;
+            let images = (0..listing.len()).map(|image| (listing.path(image), listing.label(image)));
+            Ok::<_, DatasetError>((images.collect::<Vec<_>>(), listing.class_names().join(" ")))
+        };
+        let all = [("train/b/1.jpg", 1), ("train/c/2.jpg", 2), ("val/a/3.jpg", 0), ("val/b/x/4.jpg", 1)];
+        let all = all.map(|(path, label)| (path.to_owned(), Some(label)));
+        assert_eq!(listed(Some("all")).unwrap(), (all.to_vec(), "a b c".to_owned()));
+        let train = [("train/b/1.jpg".to_owned(), Some(0)), ("train/c/2.jpg".to_owned(), Some(1))];
+        assert_eq!(listed(Some("train")).unwrap(), (train.to_vec(), "b c".to_owned()));
+        let error = listed(None).unwrap_err();
+        assert!(error.to_string().contains("has the splits `train`, `val`") && error.hint().is_some(), "{error}");
+        // Beside other folders, `train` is a class.
+        fs_err::create_dir(root.path().join("bus")).unwrap();
+        assert_eq!(listed(None).unwrap().1, "train val");
     }
 
     #[test]

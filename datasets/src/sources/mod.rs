@@ -3,14 +3,34 @@
 //! A source lists its images first: how many there are, what each is called, its class and how many bytes it has. So row
 //! groups can be cut before anything is read, and any image can be read at any time from any thread.
 
+mod blob;
+mod braces;
+mod catalog;
+mod cifar;
+mod detect;
 mod failure;
 mod folder;
+mod idx;
+mod labels;
+mod list;
+mod parquet;
+mod parquet_columns;
+mod pixels;
+mod separated;
+mod split;
+mod spool;
+mod tar;
+mod tar_header;
+#[cfg(test)]
+mod tests;
+mod unpack;
 
-use std::path::Path;
+use std::path::PathBuf;
 
+pub use self::detect::open;
 pub use self::failure::ReadFailure;
 pub use self::folder::FolderSource;
-use crate::error::DatasetError;
+pub use self::split::ALL_SPLITS;
 
 /// Images that have been listed and can be read in any order, from several threads at once.
 ///
@@ -64,6 +84,16 @@ pub trait ImageSource: Send + Sync {
 pub enum SourceFormat {
     /// Folders of image files.
     Folder,
+    /// CSV, TSV or JSON lines with paths and classes.
+    List,
+    /// Tar archives as WebDataset has them.
+    Tar,
+    /// Parquet files with an image column.
+    Parquet,
+    /// MNIST's IDX files.
+    Idx,
+    /// CIFAR-10 and CIFAR-100 in their binary version.
+    Cifar,
 }
 
 impl SourceFormat {
@@ -71,15 +101,38 @@ impl SourceFormat {
     pub fn name(self) -> &'static str {
         match self {
             Self::Folder => "folder",
+            Self::List => "list",
+            Self::Tar => "tar",
+            Self::Parquet => "parquet",
+            Self::Idx => "idx",
+            Self::Cifar => "cifar",
         }
     }
 }
 
-/// Opens a source and lists its images.
-///
-/// # Errors
-///
-/// If there is no such source, or its images cannot be listed. A source without images is no error here.
-pub fn open(location: &str) -> Result<Box<dyn ImageSource>, DatasetError> {
-    Ok(Box::new(FolderSource::open(Path::new(location))?))
+/// How to open a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceOptions {
+    /// What kind it is; found out by looking unless given.
+    pub format: Option<SourceFormat>,
+    /// Take only this part of a source that has parts as `train` and `val`, or [`ALL_SPLITS`].
+    pub split: Option<String>,
+    /// The column with images (Parquet) or paths (lists); found out by looking unless given.
+    pub image_column: Option<String>,
+    /// The column with classes (Parquet, lists); found out by looking unless given.
+    pub label_column: Option<String>,
+    /// Where temporary files are made, which take as much room as the images of compressed tars and of Parquet files.
+    pub spool_folder: PathBuf,
+}
+
+impl Default for SourceOptions {
+    fn default() -> Self {
+        SourceOptions {
+            format: None,
+            split: None,
+            image_column: None,
+            label_column: None,
+            spool_folder: std::env::temp_dir(),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! `patchstream convert`: a folder of images becomes Parquet shards.
+//! `patchstream convert`: images become Parquet shards.
 
 use std::num::{NonZeroU8, NonZeroU64};
 use std::path::Path;
@@ -17,7 +17,7 @@ const QUALITY: NonZeroU8 = NonZeroU8::new(90).unwrap();
 
 pub(crate) fn run(arguments: &ConvertArgs, quiet: bool) -> anyhow::Result<()> {
     let options = options(arguments)?;
-    let source = sources::open(&arguments.source)?;
+    let source = sources::open(&arguments.source, &arguments.from.options())?;
     let bar = ImageBar::start("converting", quiet);
     let show = |progress| bar.show(progress);
     let report =
