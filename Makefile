@@ -30,6 +30,7 @@ test: setup
 test-python: build
 	@.ci/setup python
 	tests/python/run all
+	tests/python/run exchange
 
 test-python-light: build
 	@.ci/setup python

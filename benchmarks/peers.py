@@ -344,13 +344,13 @@ if sys.argv[1:2] == ["litdata"]:
     class LitImages(lit.StreamingDataset):
         def __init__(self, folder, image_px):
             super().__init__(folder, shuffle=True)
-            self.image_px, self.transform = image_px, None
+            self.image_px, self.crop = image_px, None
 
         def __getitem__(self, index):
             # A transform cannot be sent, so every process makes its own.
-            self.transform = self.transform or pillow_transform(self.image_px)
+            self.crop = self.crop or pillow_transform(self.image_px)
             sample = super().__getitem__(index)
-            return self.transform(pillow_decode(sample["jpeg"])), sample["label"]
+            return self.crop(pillow_decode(sample["jpeg"])), sample["label"]
 
 
 def litdata():

@@ -48,8 +48,8 @@ fn an_interrupted_conversion_is_explained() {
         ["convert", &source, "out", "--encode", "jpeg", "--shard-mib", "1", "--row-group-mib", "1", "--quiet"];
     let mut child = sandbox.command(&arguments).spawn().expect("the program starts");
     let started = Instant::now();
-    while !sandbox.path(".out.patchstream-partial/units/conversion.json").exists() {
-        assert!(started.elapsed() < Duration::from_mins(1), "the conversion did not begin");
+    while !sandbox.path(".out.patchstream-partial/units/00000.json").exists() {
+        assert!(started.elapsed() < Duration::from_mins(1), "no shard was finished");
         std::thread::sleep(Duration::from_millis(1));
     }
     child.kill().expect("a child process");

@@ -14,7 +14,7 @@ fn sandbox() -> Sandbox {
 fn a_probe_and_neighbours_tell_the_images_that_they_know() {
     let sandbox = sandbox();
     let sets = ["--checkpoint", "run", "--data", "shards", "--test", "shards", "--json"];
-    for pool in ["class", "mean"] {
+    for pool in ["class", "mean", "both"] {
         // What was fitted is known by heart; a neighbour at no distance outvotes all others.
         let probe = sandbox.succeed_json(&[&["probe", "--l2", "1e-6", "--pool", pool], &sets[..]].concat());
         assert_eq!((&probe["top1"], &probe["train"]["top1"]), (&1.0.into(), &1.0.into()), "{probe}");
@@ -37,7 +37,7 @@ fn features_are_the_same_for_any_batch_and_thread() {
     };
     let report = features("one.parquet", "12", "1");
     assert_eq!((&report["images"], &report["width"], &report["left_out"]), (&12.into(), &48.into(), &0.into()));
-    features("other.parquet", "12", "3");
+    assert_eq!(features("other.parquet", "12", "3")["images"], 12);
     let bytes = |name: &str| fs_err::read(sandbox.path(name)).expect("a Parquet file");
     assert!(bytes("one.parquet") == bytes("other.parquet"));
 }

@@ -23,5 +23,7 @@ fn help() {
     check("help_probe", &["probe", "--help"]);
     check("help_knn", &["knn", "--help"]);
     check("help_features", &["features", "--help"]);
+    check("help_export", &["export", "--help"]);
+    check("help_verify", &["verify", "--help"]);
     check("help_bench", &["bench", "--help"]);
 }

@@ -7,5 +7,6 @@ mod crate_graph;
 mod evaluation;
 mod help;
 mod main_job;
+mod recipe;
 mod resume;
 mod support;

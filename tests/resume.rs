@@ -70,6 +70,41 @@ fn killing_at_ten_random_moments_changes_no_bit() {
     assert_eq!((&report["steps"], &report["images"], &report["compared"]), (&200.into(), &1600.into(), &20.into()));
 }
 
+/// On a small file system of the test's own; where the kernel lets nobody mount one, the test says so.
+#[test]
+#[expect(clippy::print_stderr, reason = "a test that was skipped must say so")]
+fn a_disk_that_was_full_changes_no_bit() {
+    let sandbox = Sandbox::with_shards();
+    let length = ["--set", "train.steps=12", "--set", "checkpoint.every_steps=5", "--set", "train.log_every=3"];
+    sandbox.succeed(&pretrain("straight", &length));
+    let checkpoint = contents(&sandbox.path("straight/checkpoints/step-00000012"));
+    let bytes: usize = checkpoint.iter().map(|(_, bytes)| bytes.len()).sum();
+
+    // One checkpoint fits and a second does not, until there is more room.
+    fs_err::create_dir(sandbox.path("disk")).expect("a folder");
+    let command = pretrain("disk/run", &[&length[..], &["--resume", "auto"]].concat()).join(" ");
+    let program = env!("CARGO_BIN_EXE_patchstream");
+    let script = format!(
+        "mount -t tmpfs -o size={} tmpfs disk && {program} {command}; echo \"exit $?\" >&2; ls disk/run/checkpoints >&2;
+         mount -o remount,size=64m disk && {program} {command} && cp -r disk/run resumed",
+        bytes * 3 / 2
+    );
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", &script])
+        .current_dir(sandbox.path(""))
+        .output()
+        .expect("unshare runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    if errors.contains("unshare:") || errors.contains("mount:") {
+        eprintln!("skipped: this kernel lets the test mount nothing");
+        return;
+    }
+    assert!(errors.contains("checkpoint of step 10 could not be written"), "{errors}");
+    assert!(errors.contains("exit 1\nstep-00000005\n"), "{errors}");
+    assert!(weights(&sandbox, "straight", 12) == weights(&sandbox, "resumed", 12));
+    assert_eq!(metrics(&sandbox, "straight"), metrics(&sandbox, "resumed"));
+}
+
 #[test]
 fn verify_tells_a_run_that_saw_something_else() {
     let sandbox = Sandbox::with_shards();

@@ -41,7 +41,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens the data set at a local path, or at a URL of an object store. Reads the manifest and nothing else.
+    /// Opens the data set at a local path or `file://` URL. Reads the manifest and nothing else.
     ///
     /// # Errors
     ///
@@ -150,7 +150,7 @@ fn runtime() -> std::io::Result<Runtime> {
         .worker_threads(1)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("patchstream-fetch")
-        .enable_all()
+        .enable_time()
         .build()
 }
 

@@ -79,7 +79,7 @@ impl Direct {
         while let Err(error) = faults.strike().await {
             if retries + 1 == ATTEMPTS {
                 let path = self.source.location().to_owned();
-                return Err(DatasetError::Read { path, attempts: ATTEMPTS, reason: error.to_string() });
+                return Err(DatasetError::Read { path, attempts: ATTEMPTS, source: error });
             }
             tokio::time::sleep(PAUSE).await;
             retries += 1;

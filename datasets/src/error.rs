@@ -187,24 +187,14 @@ pub enum DatasetError {
         source: ParquetError,
     },
     /// Reading failed, though it was tried several times where that can help.
-    #[error("cannot read `{path}` after {attempts} attempts: {reason}")]
+    #[error("cannot read `{path}` after {attempts} attempts: {source}")]
     Read {
         /// The object's location.
         path: String,
         /// How often it was tried.
         attempts: u32,
         /// Why not.
-        reason: String,
-    },
-    /// An object far away could not be written, listed or removed.
-    #[error("cannot {action} `{path}`: {reason}")]
-    Remote {
-        /// What was tried.
-        action: &'static str,
-        /// The object's location.
-        path: String,
-        /// Why not.
-        reason: String,
+        source: object_store::Error,
     },
     /// A location that this build cannot open.
     #[error("cannot open `{location}`: {reason}")]
@@ -364,8 +354,7 @@ impl DatasetError {
             Self::DestinationBusy { .. } => "wait for it to end, or choose another destination",
             Self::Io { source } => return io_hint(source).map(str::to_owned),
             Self::Write { source, .. } => return io_error_within(source).and_then(io_hint).map(str::to_owned),
-            Self::Location { .. } => "give a folder on this machine, or a URL as s3://bucket/folder",
-            Self::Remote { .. } => "check the endpoint, the credentials in the environment, and what they allow",
+            Self::Location { .. } => "give a folder on this machine, as a path or a file:// URL",
             Self::ManifestMissing { location, instead } => match instead {
                 Instead::Nothing => {
                     "a folder of images becomes a data set with `patchstream convert <folder> <destination>`"

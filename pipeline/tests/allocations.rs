@@ -1,26 +1,29 @@
-//! Workers that have seen their largest image allocate nothing any more, from bytes to patches.
+//! Memory is taken once, not image by image.
+//!
+//! All in one test, since the allocations of the whole process are counted.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::path::Path;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use patchstream_pipeline::DecodeMode;
+use patchstream_datasets::sources::FolderSource;
+use patchstream_datasets::{ConvertOptions, Cursor, Dataset, LastBatch, Schedule, Share, Shuffle, convert};
 use patchstream_pipeline::decode::Decoder;
 use patchstream_pipeline::geometry::{PixelBox, Size};
 use patchstream_pipeline::resize::{Resizer, needed_pixels};
 use patchstream_pipeline::transform::View;
+use patchstream_pipeline::{DecodeMode, Examiner, PatchGrid, PatchStream, PipelineConfig};
 
 struct Counting;
 
-thread_local! {
-    /// Of this thread alone: the test harness allocates on others as it likes.
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-}
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
 // SAFETY: everything is left to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller keeps the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
@@ -34,12 +37,20 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+fn photo(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/photos").join(name).with_extension("jpg")
+}
+
 #[test]
 fn no_image_allocates_in_steady_state() {
-    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/photos");
-    // 4:2:0, 4:4:4 and grayscale, and a progressive one, which libjpeg-turbo decodes with memory of its own.
+    decoding_and_resizing_allocate_nothing();
+    a_stream_allocates_by_batch_and_by_row_group();
+}
+
+/// 4:2:0, 4:4:4 and grayscale, and a progressive one, which libjpeg-turbo decodes with memory of its own.
+fn decoding_and_resizing_allocate_nothing() {
     let names = ["space/astronaut", "space/moon", "animals/chelsea", "objects/coffee", "space/rocket"];
-    let files = names.map(|name| fs_err::read(photos.join(name).with_extension("jpg")).unwrap());
+    let files = names.map(|name| fs_err::read(photo(name)).unwrap());
     let size = Size { width: 224, height: 224 };
     let mut out = vec![0; size.rgb_bytes()];
     let (mut decoder, mut resizer) = (Decoder::default(), Resizer::default());
@@ -54,9 +65,47 @@ fn no_image_allocates_in_steady_state() {
         }
     };
     round(0);
-    let before = ALLOCATIONS.get();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
     for inset in 0..20 {
         round(inset);
     }
-    assert_eq!(ALLOCATIONS.get() - before, 0);
+    assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
+}
+
+/// A batch is assembled, a row group is read: with many images in each, there is less than an allocation an image.
+fn a_stream_allocates_by_batch_and_by_row_group() {
+    const IMAGES: u64 = 1200;
+    let folder = tempfile::tempdir().unwrap();
+    let photos = folder.path().join("photos");
+    fs_err::create_dir(&photos).unwrap();
+    fs_err::copy(photo("animals/chelsea"), photos.join("0.jpg")).unwrap();
+    for number in 1..IMAGES {
+        fs_err::hard_link(photos.join("0.jpg"), photos.join(format!("{number}.jpg"))).unwrap();
+    }
+    let options = ConvertOptions { row_group_bytes: NonZeroU64::new(64 << 20).unwrap(), ..ConvertOptions::default() };
+    let shards = folder.path().join("shards");
+    convert(&FolderSource::open(&photos).unwrap(), &shards, &options, &Examiner::default(), &|_| ()).unwrap();
+    let dataset = Arc::new(Dataset::open(shards.to_str().unwrap()).unwrap());
+    let schedule = Schedule {
+        seed: 0,
+        shuffle: Shuffle::Window(NonZeroUsize::MIN),
+        batch_size: NonZeroUsize::new(200).unwrap(),
+        share: Share { rank: 0, world: NonZeroUsize::MIN },
+        last_batch: LastBatch::Drop,
+        start: Cursor { epoch: 0, batch: 0 },
+        end_epoch: None,
+    };
+    let config = PipelineConfig {
+        workers: NonZeroUsize::new(2).unwrap(),
+        ..PipelineConfig::for_grid(PatchGrid::new(32, 32, 8).unwrap())
+    };
+    let mut stream = PatchStream::start(dataset, schedule, &config).unwrap();
+    let mut epoch =
+        || stream.by_ref().take(IMAGES as usize / 200).for_each(|batch| assert_eq!(batch.unwrap().rows(), 200));
+    epoch();
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    epoch();
+    epoch();
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    assert!(allocations < 2 * IMAGES, "{allocations} allocations for {} images", 2 * IMAGES);
 }

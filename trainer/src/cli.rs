@@ -77,7 +77,7 @@ pub(crate) enum Command {
 #[command(after_help = "Examples:
   patchstream convert photos/ shards/
   patchstream convert photos.csv shards/ --image-column file --label-column species
-  patchstream convert 'imagenet-train-{000..146}.tar' s3://bucket/imagenet
+  patchstream convert 'imagenet-train-{000..146}.tar' shards/
   patchstream convert mnist/ shards/ --from-split train
   patchstream convert photos/ shards/ --check decode --on-bad fail
   patchstream convert photos/ shards/ --encode jpeg --max-side 500 --tile-index
@@ -86,14 +86,12 @@ pub(crate) enum Command {
 
 With `--split val=...` the data sets are shards/train and shards/val.
 
-Images in sub-folders get the first folder's name as their class; images beside each other have no label.
-Credentials and endpoints of object stores are taken from the environment, as AWS_ACCESS_KEY_ID and
-AWS_ENDPOINT_URL.")]
+Images in sub-folders get the first folder's name as their class; images beside each other have no label.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct ConvertArgs {
-    /// Folder, file or files with images, here or at a URL (s3, gs, az, http, https)
+    /// Folder of images, or file with images; `{000..099}` stands for many files
     pub(crate) source: String,
-    /// Folder to write, here or at a URL (s3, gs, az); it must not exist
+    /// Folder to write; it must not exist
     pub(crate) destination: PathBuf,
 
     #[command(flatten)]

@@ -143,7 +143,7 @@ pub(crate) struct EvaluateConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<String>,
     pub(crate) every_steps: NonZeroU64,
-    /// Images at most; their masks are the same every time.
+    /// Images, rounded up to whole batches; their masks are the same every time.
     pub(crate) images: NonZeroUsize,
     /// Reconstructions to draw for `TensorBoard`.
     pub(crate) pictures: usize,

@@ -13,7 +13,7 @@ use super::record::UnitRecord;
 use super::shards::WrittenShard;
 use crate::error::DatasetError;
 
-/// Finished units that wait: one, so that not more than two units are lost by a crash.
+/// Finished units that wait. A crash loses these, the one that is being brought to the disk, and the one that is being made.
 const QUEUE: usize = 1;
 
 /// What the committer is asked for.
@@ -60,12 +60,13 @@ fn commit_all(units: &Path, jobs: &Receiver<Job>) -> Result<Vec<UnitRecord>, Dat
         match job {
             // The kernel reports a failed write once only, so its error counts here as it does at the end.
             Job::Flush(file) => file.sync_data()?,
-            Job::Commit(unit) => {
+            Job::Commit(mut unit) => {
                 for (preliminary, path, shard) in &unit.shards {
                     shard.file.sync_all()?;
                     fs_err::rename(preliminary, path)?;
                 }
                 unit.record.save(units, unit.number)?;
+                unit.record.forget_rows();
                 records.push(unit.record);
             }
         }

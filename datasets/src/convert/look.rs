@@ -11,8 +11,9 @@ use crate::examine::{ImageExaminer, PixelSums, Transcoded};
 use crate::header::image_size;
 use crate::sources::{ImageSource, ReadFailure};
 
-/// Larger files go to the ledger, so that a few readers cannot use up the memory.
-const IMAGE_BYTES_MAX: u64 = 128 << 20;
+/// Larger files go to the ledger, so that memory stays below 500 MiB: up to four copies of one are there at a time, in flight, in
+/// its row group, and encoded as a page.
+const IMAGE_BYTES_MAX: u64 = 100 << 20;
 
 /// An image that was read and looked at.
 pub(super) struct Looked {

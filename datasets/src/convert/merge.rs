@@ -37,8 +37,9 @@ pub fn merge(
 ) -> Result<ConvertReport, DatasetError> {
     let parts = open_parts(parts)?;
     let head = Head { part: None, ..parts[0].head.clone() };
-    // What a killed merge has left is made anew faster than checked.
-    let Begun::Work(staging) = Staging::begin(destination, &head, overwrite, Remains::Clear)? else {
+    // A merge records nothing, so what a killed one has left is thrown away; an unfinished conversion is not.
+    let remains = if overwrite { Remains::Clear } else { Remains::Refuse };
+    let Begun::Work(staging) = Staging::begin(destination, &head, overwrite, remains)? else {
         return Ok(ConvertReport { unchanged: true, ..report(destination, &head)? });
     };
     let mut merging = Merging { head: &head, folder: staging.folder(), seen: HashSet::new() };

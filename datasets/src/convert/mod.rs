@@ -135,6 +135,7 @@ fn make_units(
     let made = thread::scope(|scope| {
         let (committer, jobs) = Committer::start(scope, &task.units)?;
         let mut work = Work::begin(&task, jobs, first_unit, &records, all.end - all.start);
+        records.iter_mut().for_each(UnitRecord::forget_rows);
         let at = |ticket: u64| plan.image(positions.start + ticket);
         let outcome = read_in_order(
             positions.end - positions.start,

@@ -101,6 +101,13 @@ impl UnitRecord {
         self.splits.iter().flat_map(|split| &split.row_groups).map(|group| u64::from(group.rows)).sum()
     }
 
+    /// Lets go of what grows with rows; it is needed no more when the record is saved and its rows are counted as seen.
+    pub(super) fn forget_rows(&mut self) {
+        for split in &mut self.splits {
+            split.rows = Vec::new();
+        }
+    }
+
     pub(super) fn save(&self, units: &Path, unit: u32) -> Result<(), DatasetError> {
         write_whole(&path_of(units, unit), serde_json::json!(self).to_string().as_bytes())
     }

@@ -48,7 +48,7 @@ pub(super) struct Head {
 /// What becomes of the remains of an interrupted conversion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remains {
-    /// They are an error.
+    /// They are an error, if there is anything to lose.
     Refuse,
     /// They are gone on with.
     Resume,
@@ -124,11 +124,15 @@ impl Staging {
 
     /// Empties the folder, or makes sure that what is in it belongs to `head`.
     fn prepare(&self, head: &Head, remains: Remains) -> Result<(), DatasetError> {
-        if let Some(found) = read_head(&self.partial)?.filter(|_| remains != Remains::Clear) {
-            if remains == Remains::Refuse {
+        match read_head(&self.partial)? {
+            Some(found) if remains == Remains::Resume => {
+                return check_same(&self.destination, &found.configuration, found.part, head);
+            }
+            // Without a finished unit nothing is lost by beginning anew.
+            Some(_) if remains == Remains::Refuse && self.count_records() > 0 => {
                 return Err(DatasetError::DestinationUnfinished { path: self.destination.clone() });
             }
-            return check_same(&self.destination, &found.configuration, found.part, head);
+            _ => {}
         }
         remove_contents(&self.partial)?;
         fs_err::create_dir(self.units())?;
@@ -173,6 +177,11 @@ impl Staging {
         Ok(records)
     }
 
+    fn count_records(&self) -> u64 {
+        let entries = fs_err::read_dir(self.units()).into_iter().flatten().flatten();
+        entries.filter(|entry| is_record(&entry.path())).count() as u64
+    }
+
     /// Makes the folder appear at the destination; gives its path. Its files must have been synced. The records stay with a
     /// part and go with all else.
     ///
@@ -211,8 +220,7 @@ impl Staging {
 
     /// Ends a conversion that failed. What is finished is kept where going on makes sense, and the error then says so.
     pub(super) fn abandon(self, error: DatasetError) -> DatasetError {
-        let records = fs_err::read_dir(self.units()).into_iter().flatten().flatten();
-        let shards = records.filter(|entry| is_record(&entry.path())).count() as u64;
+        let shards = self.count_records();
         let is_final = matches!(error, DatasetError::BadImage { .. } | DatasetError::NoImages { .. });
         if shards > 0 && !is_final {
             return DatasetError::Unfinished { source: Box::new(error), shards };

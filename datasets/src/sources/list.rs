@@ -10,11 +10,9 @@ use serde_json::{Map, Value};
 use super::blob::Blob;
 use super::catalog::{Catalog, Container, Content, Image, Images};
 use super::labels::LabelTable;
-use super::root::Root;
 use super::separated::{Records, read_line};
 use super::{SourceFormat, SourceOptions};
 use crate::error::DatasetError;
-use crate::remote::is_remote;
 
 /// Columns with these names are taken for paths, in this order.
 const PATH_NAMES: [&str; 8] = ["path", "image", "file", "file_name", "filename", "image_path", "img", "filepath"];
@@ -46,10 +44,6 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 pub(super) fn open(location: &str, blob: &Blob, options: &SourceOptions) -> Result<Catalog, DatasetError> {
-    if is_remote(location) {
-        let reason = "lists are read from this machine only".to_owned();
-        return Err(DatasetError::Location { location: location.to_owned(), reason });
-    }
     let root = blob.path().parent().unwrap_or(Path::new("")).to_owned();
     let mut listing = Listing { root: &root, blob, images: Images::default(), labels: LabelTable::default() };
     match Syntax::of_name(&blob.name()).unwrap_or(Syntax::Comma) {
@@ -61,7 +55,7 @@ pub(super) fn open(location: &str, blob: &Blob, options: &SourceOptions) -> Resu
     Ok(Catalog {
         format: SourceFormat::List,
         location: location.to_owned(),
-        containers: vec![Container { name: String::new(), content: Content::Files(Root::Local, root) }],
+        containers: vec![Container { name: String::new(), content: Content::Files(root) }],
         images,
         labels: labels.finish(),
         skipped: 0,

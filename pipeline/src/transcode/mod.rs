@@ -74,6 +74,17 @@ impl Transcoder {
         let header = self.decoder.header(bytes, true)?;
         let whole = PixelBox::whole(header.size);
         let size = shrunk(header.size, max_side_px);
+        if size == header.size {
+            // What keeps its size has the very pixels that every other program sees.
+            let (pixels, _) = self.decoder.whole(bytes)?;
+            self.upright.resize(size.rgb_bytes(), 0);
+            if header.orientation.is_upright() {
+                self.upright.copy_from_slice(pixels);
+            } else {
+                header.orientation.apply(pixels, size, &mut self.upright);
+            }
+            return Ok(header.orientation.turn(size));
+        }
         let decoded = self.decoder.region(bytes, &header, whole, None)?;
         let view = View { source: whole.into(), bounds: whole, flip: false };
         self.upright.resize(size.rgb_bytes(), 0);

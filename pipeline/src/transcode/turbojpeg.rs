@@ -24,8 +24,9 @@ pub(super) struct Compressor(Handle);
 impl Default for Compressor {
     fn default() -> Self {
         let mut handle = Handle::new(tj::TJINIT_TJINIT_COMPRESS);
+        // Huffman tables made for each picture would save 2% of the bytes and take longer than all the rest of compressing
+        // (1.7 ms instead of 0.7 for 500 x 375 pixels).
         handle.set(tj::TJPARAM_TJPARAM_SUBSAMP, tj::TJSAMP_TJSAMP_420 as c_int);
-        handle.set(tj::TJPARAM_TJPARAM_OPTIMIZE, 1);
         Self(handle)
     }
 }

@@ -11,7 +11,7 @@ pub(crate) struct FeatureArgs {
     /// Checkpoint, or the run whose newest one is meant
     #[arg(long, value_name = "RUN")]
     pub(crate) checkpoint: PathBuf,
-    /// The class token's output, or the mean over the patches'
+    /// The class token's output, the mean over the patches', or both side by side
     #[arg(long, value_enum, default_value_t = Pool::Mean)]
     pub(crate) pool: Pool,
     /// Images that go through the encoder together
@@ -25,12 +25,14 @@ pub(crate) struct FeatureArgs {
     pub(crate) json: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pool {
     /// The class token
     Class,
     /// The mean over all patches
     Mean,
+    /// The class token, then the mean
+    Both,
 }
 
 impl Pool {
@@ -38,6 +40,7 @@ impl Pool {
         match self {
             Self::Class => "class",
             Self::Mean => "mean",
+            Self::Both => "both",
         }
     }
 }
@@ -48,7 +51,7 @@ impl Pool {
   patchstream features --checkpoint run/ --data shards/ --pool class --out f.parquet
 
 Columns: sample_id, label, embedding (a list of as many floats as the encoder is
-wide). Images are resized and cropped at the centre, nothing is masked.")]
+wide, twice as many for both). Images are resized and cropped at the centre, nothing is masked.")]
 pub(crate) struct FeaturesArgs {
     #[command(flatten)]
     pub(crate) features: FeatureArgs,

@@ -1,12 +1,10 @@
 //! `patchstream convert`: images become Parquet shards.
 
-mod remote;
-
 use std::num::{NonZeroU8, NonZeroU64};
 use std::path::Path;
 
 use patchstream_datasets::convert::{Check, ConvertOptions, ConvertReport, Encode, OnBad, Order, Part};
-use patchstream_datasets::{is_remote, sources};
+use patchstream_datasets::sources;
 use patchstream_pipeline::Examiner;
 
 use super::{ImageBar, count, human_bytes, print, print_json, threads};
@@ -20,18 +18,10 @@ const QUALITY: NonZeroU8 = NonZeroU8::new(90).unwrap();
 pub(crate) fn run(arguments: &ConvertArgs, quiet: bool) -> anyhow::Result<()> {
     let options = options(arguments)?;
     let source = sources::open(&arguments.source, &arguments.from.options())?;
-    let destination = arguments.destination.to_string_lossy();
     let bar = ImageBar::start("converting", quiet);
     let show = |progress| bar.show(progress);
-    let convert = |destination: &Path| {
-        let examiner = Examiner::default();
-        Ok(patchstream_datasets::convert(source.as_ref(), destination, &options, &examiner, &show)?)
-    };
-    let report = if is_remote(&destination) {
-        remote::through_temporary_folder(arguments, &destination, convert)
-    } else {
-        convert(&arguments.destination)
-    };
+    let report =
+        patchstream_datasets::convert(source.as_ref(), &arguments.destination, &options, &Examiner::default(), &show);
     bar.finish();
     let report = report?;
     if arguments.json {
@@ -147,6 +137,9 @@ fn describe_part(destination: &Path, part: Part, report: &ConvertReport) -> Stri
     );
     if report.unchanged {
         text += "nothing to do: it was finished before, with the same options and images\n";
+    }
+    if report.shards == 0 {
+        text += "it has nothing to do, because there are fewer shards than parts: `--shard-mib` makes them smaller\n";
     }
     if report.bad > 0 {
         text += &format!("left out: {}\n", count(report.bad, "bad image"));

@@ -78,7 +78,7 @@ impl FeatureStream {
 
     /// D
     pub(crate) fn width(&self) -> usize {
-        self.engine.config().encoder.width
+        self.engine.config().encoder.width * if self.pool == Pool::Both { 2 } else { 1 }
     }
 
     /// Samples left out so far because they could not be decoded.
@@ -89,7 +89,7 @@ impl FeatureStream {
     /// The next batch; nothing at the end of the data set.
     pub(crate) fn next_batch(&mut self) -> anyhow::Result<Option<FeatureBatch>> {
         let Some(batch) = self.stream.next().transpose()? else { return Ok(None) };
-        let width = self.width();
+        let width = self.engine.config().encoder.width;
         let tokens = self.engine.encode(batch.rows(), Pixels::Bytes(batch.visible()))?; // (B, 1 + L, D)
         let mut out = FeatureBatch { sample_ids: Vec::new(), labels: Vec::new(), values: Vec::new() };
         for (row, tokens) in tokens.chunks_exact(tokens.len() / batch.rows()).enumerate() {
@@ -104,22 +104,22 @@ impl FeatureStream {
     }
 }
 
-/// Adds the vector of one image's tokens (1 + L, D) to `out`.
+/// Adds the vector of one image's tokens (1 + L, width) to `out`.
 fn pool(pool: Pool, tokens: &[f32], width: usize, out: &mut Vec<f32>) {
     let (class, patches) = tokens.split_at(width);
-    match pool {
-        Pool::Class => out.extend_from_slice(class),
-        Pool::Mean => {
-            let start = out.len();
-            out.resize(start + width, 0.0);
-            let mean = &mut out[start..];
-            for patch in patches.chunks_exact(width) {
-                mean.iter_mut().zip(patch).for_each(|(sum, value)| *sum += value);
-            }
-            let count = (patches.len() / width) as f32;
-            for sum in mean {
-                *sum /= count;
-            }
+    if pool != Pool::Mean {
+        out.extend_from_slice(class);
+    }
+    if pool != Pool::Class {
+        let start = out.len();
+        out.resize(start + width, 0.0);
+        let mean = &mut out[start..];
+        for patch in patches.chunks_exact(width) {
+            mean.iter_mut().zip(patch).for_each(|(sum, value)| *sum += value);
+        }
+        let count = (patches.len() / width) as f32;
+        for sum in mean {
+            *sum /= count;
         }
     }
 }
