@@ -331,49 +331,6 @@ def mosaicml():
     measure(name, "Pillow, bicubic", torch_loader(images, collate_fn=stack))
 
 
-if sys.argv[1:2] == ["litdata"]:
-    # It sends function and data set to other processes, which find them only at the top of the module.
-    try:
-        import litdata as lit
-    except ModuleNotFoundError:
-        sys.exit(NOT_INSTALLED)
-
-    def as_is(sample):
-        return {"jpeg": sample[0], "label": sample[1]}
-
-    class LitImages(lit.StreamingDataset):
-        def __init__(self, folder, image_px):
-            super().__init__(folder, shuffle=True)
-            self.image_px, self.crop = image_px, None
-
-        def __getitem__(self, index):
-            # A transform cannot be sent, so every process makes its own.
-            self.crop = self.crop or pillow_transform(self.image_px)
-            sample = super().__getitem__(index)
-            return self.crop(pillow_decode(sample["jpeg"])), sample["label"]
-
-
-def litdata():
-    folder = OPTIONS.temporary + "/lit"
-    with open(os.devnull, "w") as sink:
-        out, sys.stdout = sys.stdout, sink
-        lit.optimize(fn=as_is, inputs=list(samples()), output_dir=folder, chunk_bytes="64MB", num_workers=1)
-        sys.stdout = out
-    loader = lit.StreamingDataLoader(
-        LitImages(folder, OPTIONS.image_px),
-        batch_size=OPTIONS.batch_size,
-        num_workers=OPTIONS.workers,
-        persistent_workers=True,
-        collate_fn=stack,
-    )
-
-    def epoch():
-        for batch, _ in loader:
-            yield len(batch)
-
-    measure(f"LitData {lit.__version__}", "Pillow, bicubic", epoch)
-
-
 PEERS = {
     "torchvision-io": torchvision_io,
     "torchvision-pillow": torchvision_pillow,
@@ -384,7 +341,6 @@ PEERS = {
     "spdl": spdl,
     "webdataset": webdataset,
     "mosaicml": mosaicml,
-    "litdata": litdata,
 }
 
 
