@@ -72,14 +72,14 @@ def torch_loader(dataset, **more):
     return epoch
 
 
-def pillow_transform():
+def pillow_transform(image_px):
     import numpy
     import torch
     from torchvision import transforms
 
     return transforms.Compose([
         transforms.RandomResizedCrop(
-            OPTIONS.image_px, scale=(0.2, 1.0), interpolation=transforms.InterpolationMode.BICUBIC
+            image_px, scale=(0.2, 1.0), interpolation=transforms.InterpolationMode.BICUBIC
         ),
         transforms.RandomHorizontalFlip(),
         lambda image: torch.from_numpy(numpy.array(image)),
@@ -131,7 +131,7 @@ def torchvision_pillow():
     import torchvision
     from torchvision.datasets import ImageFolder
 
-    images = ImageFolder(OPTIONS.images, pillow_transform())
+    images = ImageFolder(OPTIONS.images, pillow_transform(OPTIONS.image_px))
     name = f"torchvision {torchvision.__version__} + Pillow {PIL.__version__}"
     measure(name, "bicubic, antialiased", torch_loader(images, shuffle=True))
 
@@ -305,7 +305,7 @@ def webdataset():
     with wds.ShardWriter(OPTIONS.temporary + "/%03d.tar", maxsize=min(30e6, size), verbose=0) as writer:
         for number, (encoded, label) in enumerate(samples()):
             writer.write({"__key__": f"{number:09d}", "jpg": encoded, "cls": label})
-    transform, tars = pillow_transform(), sorted(glob.glob(OPTIONS.temporary + "/*.tar"))
+    transform, tars = pillow_transform(OPTIONS.image_px), sorted(glob.glob(OPTIONS.temporary + "/*.tar"))
     images = wds.WebDataset(tars, shardshuffle=100, nodesplitter=None).shuffle(1000).to_tuple("jpg", "cls")
     images = images.map_tuple(lambda encoded: transform(pillow_decode(encoded)), int)
     measure(f"WebDataset {version('webdataset')}", "Pillow, bicubic", torch_loader(images, collate_fn=stack))
@@ -318,7 +318,7 @@ def mosaicml():
     with streaming.MDSWriter(out=folder, columns={"jpeg": "bytes", "label": "int"}) as writer:
         for encoded, label in samples():
             writer.write({"jpeg": encoded, "label": label})
-    transform = pillow_transform()
+    transform = pillow_transform(OPTIONS.image_px)
 
     class Images(streaming.StreamingDataset):
         def __getitem__(self, index):
@@ -331,44 +331,6 @@ def mosaicml():
     measure(name, "Pillow, bicubic", torch_loader(images, collate_fn=stack))
 
 
-def as_is(sample):
-    """At the top of the module, because LitData sends it to other processes."""
-    return {"jpeg": sample[0], "label": sample[1]}
-
-
-def litdata():
-    import litdata
-
-    folder = OPTIONS.temporary + "/lit"
-    with open(os.devnull, "w") as sink:
-        out, sys.stdout = sys.stdout, sink
-        litdata.optimize(fn=as_is, inputs=list(samples()), output_dir=folder, chunk_bytes="64MB", num_workers=1)
-        sys.stdout = out
-    transform = pillow_transform()
-
-    class Images(litdata.StreamingDataset):
-        def __getitem__(self, index):
-            sample = super().__getitem__(index)
-            return transform(pillow_decode(sample["jpeg"])), sample["label"]
-
-    # It sends its data set to other processes, which only works for classes that a module has.
-    Images.__qualname__ = "Images"
-    globals()["Images"] = Images
-    loader = litdata.StreamingDataLoader(
-        Images(folder, shuffle=True),
-        batch_size=OPTIONS.batch_size,
-        num_workers=OPTIONS.workers,
-        persistent_workers=True,
-        collate_fn=stack,
-    )
-
-    def epoch():
-        for batch, _ in loader:
-            yield len(batch)
-
-    measure(f"LitData {litdata.__version__}", "Pillow, bicubic", epoch)
-
-
 PEERS = {
     "torchvision-io": torchvision_io,
     "torchvision-pillow": torchvision_pillow,
@@ -379,7 +341,6 @@ PEERS = {
     "spdl": spdl,
     "webdataset": webdataset,
     "mosaicml": mosaicml,
-    "litdata": litdata,
 }
 
 

@@ -55,7 +55,7 @@ pub(super) fn find(measured: &Measurement, stages: &[StageCost], queues: &[Queue
         return Limit {
             stage: "cores",
             why: format!(
-                "the workers had work {} of the time but ran {} of that: there are more busy threads than cores.{others}",
+                "the workers had work {} of the time but ran {} of that: there are more busy threads than cores{others}",
                 percent(1.0 - idle),
                 percent(got)
             ),
