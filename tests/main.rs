@@ -8,4 +8,5 @@ mod evaluation;
 mod help;
 mod main_job;
 mod resume;
+mod sources;
 mod support;
