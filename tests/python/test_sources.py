@@ -46,7 +46,7 @@ def test_cifar_opens_as_colour_images(tmp_path):
         assert (numpy.asarray(image) == expected.transpose(1, 2, 0)).all()
 
 
-@pytest.mark.parametrize("compression", ["none", "zstd"])
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "lz4", "zstd"])
 def test_parquet_of_pyarrow(compression, photographs, tmp_path):
     paths = sorted(photographs)
     names = sorted({name for _, name in photographs.values()})
@@ -62,6 +62,23 @@ def test_parquet_of_pyarrow(compression, photographs, tmp_path):
     patchstream("convert", source, tmp_path / "shards", "--quiet")
     found = {row["image"]["path"]: (row["image"]["bytes"], names[row["label"]]) for row in rows(tmp_path / "shards")}
     assert found == photographs
+
+
+@pytest.mark.heavy
+def test_parquet_of_hugging_face_datasets(photographs, tmp_path):
+    import datasets
+
+    paths = sorted(photographs)
+    names = sorted({name for _, name in photographs.values()})
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=names)})
+    columns = {
+        "image": [{"bytes": photographs[path][0], "path": None} for path in paths],
+        "label": [photographs[path][1] for path in paths],
+    }
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(str(tmp_path / "source.parquet"))
+    patchstream("convert", tmp_path / "source.parquet", tmp_path / "shards", "--quiet")
+    found = {row["image"]["bytes"]: names[row["label"]] for row in rows(tmp_path / "shards")}
+    assert found == dict(photographs.values())
 
 
 @pytest.mark.parametrize("suffix", ["tar", "tar.gz"])
