@@ -9,4 +9,5 @@ mod help;
 mod main_job;
 mod recipe;
 mod resume;
+mod sources;
 mod support;

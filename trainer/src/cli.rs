@@ -76,7 +76,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   patchstream convert photos/ shards/
-  patchstream convert photos.csv shards/ --image-column file --label-column species
+  patchstream convert photos.csv shards/ --label-column species
   patchstream convert 'imagenet-train-{000..146}.tar' shards/
   patchstream convert mnist/ shards/ --from-split train
   patchstream convert photos/ shards/ --check decode --on-bad fail

@@ -11,6 +11,10 @@ use super::*;
 const BYTES: [Option<&[u8]>; 4] = [Some(b"one"), None, Some(b""), Some(&[4; 300])];
 
 fn write(path: &Path, columns: Vec<(&str, ArrayRef)>, huggingface: Option<&str>) {
+    write_packed(path, columns, huggingface, Compression::SNAPPY);
+}
+
+fn write_packed(path: &Path, columns: Vec<(&str, ArrayRef)>, huggingface: Option<&str>, compression: Compression) {
     let fields: Vec<Field> =
         columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
     let metadata: std::collections::HashMap<String, String> =
@@ -18,9 +22,7 @@ fn write(path: &Path, columns: Vec<(&str, ArrayRef)>, huggingface: Option<&str>)
     let schema = Arc::new(Schema::new(fields).with_metadata(metadata));
     let columns = columns.into_iter().map(|(_, column)| column).collect();
     let batch = RecordBatch::try_new(schema.clone(), columns).unwrap();
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(parquet::basic::ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(3));
+    let properties = WriterProperties::builder().set_compression(compression).set_max_row_group_row_count(Some(3));
     let file = fs_err::File::create(path).unwrap();
     let mut writer = ArrowWriter::try_new(file, schema, Some(properties.build())).unwrap();
     writer.write(&batch).unwrap();
@@ -66,6 +68,25 @@ fn the_convention_of_hugging_face() {
     assert!(refused(folder.path(), &SourceOptions::default()).contains("class names differ"));
     hugging_face(&folder.path().join("test-1.parquet"), &["ant", "bee"]);
     assert!(refused(folder.path(), &SourceOptions::default()).contains("has the splits `test`, `train`"));
+}
+
+#[test]
+fn every_usual_compression() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.parquet");
+    for compression in [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::GZIP(parquet::basic::GzipLevel::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+        Compression::ZSTD(parquet::basic::ZstdLevel::default()),
+    ] {
+        let image: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"one", &[7; 5000]]));
+        write_packed(&path, vec![("image", image)], None, compression);
+        let expected = [good("x.parquet/00000000", None, b"one"), good("x.parquet/00000001", None, &[7; 5000])];
+        assert_eq!(images(source(&path).as_ref()), expected, "{compression}");
+    }
 }
 
 #[test]
