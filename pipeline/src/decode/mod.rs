@@ -28,8 +28,9 @@ pub const MAX_IMAGE_PX: u64 = 100_000_000;
 pub enum DecodeMode {
     /// Chroma is enlarged and becomes RGB before resizing, as Pillow does it: the pixels of a full decode by libjpeg.
     Exact,
-    /// Y, Cb and Cr are resized before they become RGB. On 2,000 photographs the PSNR to exact mode was 51 dB in the
-    /// median and 38 dB at worst, where saturated colours meet. Files that are not decoded into planes are not affected.
+    /// Y, Cb and Cr are resized before they become RGB. On 2,000 photographs the PSNR to a full decode and resize was
+    /// 51.5 dB in the median and 39.7 dB at worst, where saturated colours meet. Files that are not decoded into planes
+    /// are not affected.
     Fast,
 }
 
