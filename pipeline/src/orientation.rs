@@ -40,6 +40,11 @@ impl Orientation {
         self == Self::default()
     }
 
+    /// The same, followed by a mirroring left to right where that is wanted.
+    pub(crate) fn followed_by_flip(self, flip: bool) -> Self {
+        Self { mirror_x: self.mirror_x != flip, ..self }
+    }
+
     /// The size of the upright picture, from that of the stored one, or the other way round.
     pub fn turn(self, size: Size) -> Size {
         if self.transpose { size.transposed() } else { size }
@@ -101,6 +106,8 @@ mod tests {
             orientation.apply(&stored, size, &mut upright);
             assert_eq!(upright, expected.as_bytes(), "orientation {exif}");
             assert_eq!(orientation.turn(size).width, expected.width());
+            orientation.followed_by_flip(true).apply(&stored, size, &mut upright);
+            assert_eq!(upright, expected.fliph().as_bytes(), "orientation {exif}, mirrored");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Patchify: from the resized picture straight into the slots of the batch.
 //!
 //! Puts out, for a list of n patch indices, `uint8 [n, p, p, 3]`: pixels of a patch ordered row, column, channel, as the
-//! paper's authors order them. The mirror image is taken on the way, without a pass of its own.
+//! paper's authors order them.
 
 use crate::geometry::PatchGrid;
 
@@ -9,24 +9,16 @@ use crate::geometry::PatchGrid;
 ///
 /// # Panics
 /// When pixels or patches have another size, or an index lies beyond the grid.
-pub fn patchify(grid: &PatchGrid, pixels: &[u8], flip: bool, indices: &[u16], patches: &mut [u8]) {
+pub fn patchify(grid: &PatchGrid, pixels: &[u8], indices: &[u16], patches: &mut [u8]) {
     let (patch_px, columns) = (grid.patch_px as usize, grid.columns());
     let (patch_row_bytes, row_bytes) = (patch_px * 3, grid.width_px as usize * 3);
     assert_eq!(pixels.len(), grid.size().rgb_bytes(), "pixels have the grid's size");
     assert_eq!(patches.len(), indices.len() * grid.patch_bytes(), "slots have the patches' size");
     for (&index, patch) in indices.iter().zip(patches.chunks_exact_mut(grid.patch_bytes())) {
         let (row, column) = (index as usize / columns, index as usize % columns);
-        let column = if flip { columns - 1 - column } else { column };
         let mut start = row * patch_px * row_bytes + column * patch_row_bytes;
         for patch_row in patch.chunks_exact_mut(patch_row_bytes) {
-            let pixels = &pixels[start..start + patch_row_bytes];
-            if flip {
-                let (from, _) = pixels.as_chunks::<3>();
-                let (to, _) = patch_row.as_chunks_mut::<3>();
-                to.iter_mut().zip(from.iter().rev()).for_each(|(to, from)| *to = *from);
-            } else {
-                patch_row.copy_from_slice(pixels);
-            }
+            patch_row.copy_from_slice(&pixels[start..start + patch_row_bytes]);
             start += row_bytes;
         }
     }
@@ -46,20 +38,8 @@ mod tests {
     fn patches_hold_row_column_channel() {
         let (grid, pixels) = picture();
         let mut patches = vec![0; 2 * 12];
-        patchify(&grid, &pixels, false, &[1, 3], &mut patches);
+        patchify(&grid, &pixels, &[1, 3], &mut patches);
         assert_eq!(patches[..12], [2, 102, 200, 3, 103, 200, 12, 102, 201, 13, 103, 201]);
         assert_eq!(patches[12..], [20, 100, 202, 21, 101, 202, 30, 100, 203, 31, 101, 203]);
-    }
-
-    #[test]
-    fn flipping_equals_patches_of_the_mirrored_picture() {
-        let (grid, pixels) = picture();
-        let mirrored: Vec<u8> =
-            pixels.chunks(18).flat_map(|row| row.chunks(3).rev().flatten().copied().collect::<Vec<_>>()).collect();
-        let all: Vec<u16> = (0..6).collect();
-        let (mut flipped, mut expected) = (vec![0; 72], vec![0; 72]);
-        patchify(&grid, &pixels, true, &all, &mut flipped);
-        patchify(&grid, &mirrored, false, &all, &mut expected);
-        assert_eq!(flipped, expected);
     }
 }

@@ -101,12 +101,14 @@ impl SampleMaker {
         for (repeat, view) in views.iter().enumerate() {
             let slot = rows.slot(first + repeat);
             let span = tracing::trace_span!("resize").entered();
-            resizer.resize(&decoded, view, size, *decode, resized);
-            let mut pixels = &*resized;
-            if !orientation.is_upright() {
-                orientation.apply(resized, size, upright);
-                pixels = upright;
-            }
+            let pixels = if orientation.is_upright() {
+                resizer.resize(&decoded, view, size, *decode, resized);
+                &*resized
+            } else {
+                resizer.resize(&decoded, &View { flip: false, ..*view }, size, *decode, resized);
+                orientation.followed_by_flip(view.flip).apply(resized, size, upright);
+                &*upright
+            };
             drop(span);
             stopwatch.lap(Stage::Resize);
 
@@ -117,8 +119,8 @@ impl SampleMaker {
             stopwatch.lap(Stage::Mask);
 
             let _span = tracing::trace_span!("patchify").entered();
-            patchify(grid, pixels, view.flip, slot.visible_index, slot.visible);
-            patchify(grid, pixels, view.flip, slot.masked_index, slot.masked);
+            patchify(grid, pixels, slot.visible_index, slot.visible);
+            patchify(grid, pixels, slot.masked_index, slot.masked);
             stopwatch.lap(Stage::Patchify);
         }
         Ok(())

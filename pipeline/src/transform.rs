@@ -54,7 +54,7 @@ pub struct View {
     /// No pixel outside of this box may have an influence: the crop itself in training, so that the result is that of
     /// cropping first and resizing then, the whole image in evaluation, where resizing comes first.
     pub bounds: PixelBox,
-    /// Whether the result is mirrored, left to right.
+    /// Whether the result is mirrored, left to right, which resizing does on the way.
     pub flip: bool,
 }
 

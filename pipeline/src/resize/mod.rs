@@ -11,6 +11,7 @@
 //! | vertical pass row by row; YCbCr to RGB in fast mode; interleaved pixels | `kernels` |
 //!
 //! Sixteen rows at once make the horizontal pass as simple as the vertical one: each place is a weighted sum of vectors.
+//! Where the picture is to be mirrored, the places come in the opposite order, which costs nothing.
 //! In fast mode Y, Cb and Cr are resized before the change of colour space, with weights that include the enlarging of
 //! chroma; all these steps are linear, so that only rounding and clamping differ.
 //!
@@ -158,13 +159,14 @@ impl Memory {
     }
 
     fn build_weights(&mut self, view: &View, size: Size, set: usize, [density_x, density_y]: [Density; 2]) {
-        let View { source, bounds, .. } = *view;
+        let View { source, bounds, flip } = *view;
         let x = AxisView {
             first_px: bounds.x,
             count_px: bounds.width,
             start: source.x - f64::from(bounds.x),
             length: source.width,
             target: size.width,
+            is_mirrored: flip,
         };
         let y = AxisView {
             first_px: bounds.y,
@@ -172,6 +174,7 @@ impl Memory {
             start: source.y - f64::from(bounds.y),
             length: source.height,
             target: size.height,
+            is_mirrored: false,
         };
         self.builder.build(&x, density_x, LANES, &mut self.horizontal[set]);
         self.builder.build(&y, density_y, 1, &mut self.vertical[set]);

@@ -111,6 +111,19 @@ fn planes_and_their_pixels_are_resized_alike() {
     }
 }
 
+#[test]
+fn a_flipped_view_is_the_mirrored_picture() {
+    let size = Size { width: 50, height: 21 };
+    let pixels: Vec<u8> = (0..size.rgb_bytes()).map(|index| (index * index / 7) as u8).collect();
+    let decoded = Decoded { pixels: Pixels::Rgb(&pixels), region: PixelBox::whole(size) };
+    let target = Size { width: 19, height: 30 };
+    let crop = PixelBox { x: 3, y: 1, width: 40, height: 20 };
+    let upright = resized(&decoded, &view_of(crop), target, DecodeMode::Exact);
+    let flipped = resized(&decoded, &View { flip: true, ..view_of(crop) }, target, DecodeMode::Exact);
+    let mirrored = upright.chunks(19 * 3).flat_map(|row| row.chunks(3).rev().flatten()).copied();
+    assert!(flipped.iter().copied().eq(mirrored));
+}
+
 proptest! {
     /// Sizes of all kinds, narrower and lower than a vector too: flat pictures stay flat, and nothing is read or written
     /// where it must not be.

@@ -29,6 +29,8 @@ pub(super) struct AxisView {
     pub(super) length: f64,
     /// How many places the result has.
     pub(super) target: u32,
+    /// Whether they come in the opposite order.
+    pub(super) is_mirrored: bool,
 }
 
 /// How the samples of a component lie along an axis.
@@ -130,8 +132,9 @@ impl WeightBuilder {
             self.rounded.clear();
             self.rounded.resize(taps, 0);
             round(exact, &mut self.rounded[start - inside..]);
-            weights.starts[place as usize] = inside as u32;
-            let pairs = &mut weights.weights[place as usize * weights.pairs..][..weights.pairs];
+            let place = if view.is_mirrored { view.target - 1 - place } else { place } as usize;
+            weights.starts[place] = inside as u32;
+            let pairs = &mut weights.weights[place * weights.pairs..][..weights.pairs];
             for (pair, rounded) in pairs.iter_mut().zip(self.rounded.as_chunks::<2>().0) {
                 *pair = i32::from(rounded[0]) & 0xFFFF | i32::from(rounded[1]) << 16;
             }
@@ -207,10 +210,11 @@ mod tests {
         fn weights_sum_up_to_one_and_stay_inside(
             count in 1u32..600, first in 0u32..300, target in 1u32..300,
             start_share in 0.0..0.9f64, length_share in 0.01..1.0f64, is_half: bool,
+            is_mirrored: bool,
         ) {
             let start = f64::from(count) * start_share;
             let length = (f64::from(count) - start) * length_share;
-            let view = AxisView { first_px: first, count_px: count, start, length, target };
+            let view = AxisView { first_px: first, count_px: count, start, length, target, is_mirrored };
             let samples = (first + count).div_ceil(2);
             let density = if is_half { Density::Half { samples } } else { Density::Full };
             let mut weights = AxisWeights::default();
@@ -231,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_picture_of_its_own_size_stays_as_it_is() {
-        let view = AxisView { first_px: 0, count_px: 8, start: 0.0, length: 8.0, target: 8 };
+        let view = AxisView { first_px: 0, count_px: 8, start: 0.0, length: 8.0, target: 8, is_mirrored: false };
         let mut weights = AxisWeights::default();
         WeightBuilder::default().build(&view, Density::Full, 1, &mut weights);
         for place in 0..8 {
