@@ -174,6 +174,9 @@ fn read_frame(payload: &[u8]) -> Result<Frame, Refusal> {
             [0x22, 0x11, 0x11] => Sampling::HalfBoth,
             _ => return Err(NotForUs::Sampling.into()),
         };
+        if frame.sampling != Sampling::Full && width_px <= 4 {
+            return Err(NotForUs::Narrow(width_px).into());
+        }
     } else if !(1..=4).contains(&(factors[0] >> 4)) || !(1..=4).contains(&(factors[0] & 15)) {
         return Err(NotForUs::Sampling.into());
     }

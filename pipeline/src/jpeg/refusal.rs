@@ -32,6 +32,9 @@ pub enum NotForUs {
     /// Sampling other than 4:4:4, 4:2:2 and 4:2:0.
     #[error("sampling factors other than 4:4:4, 4:2:2 and 4:2:0")]
     Sampling,
+    /// Too narrow for the triangle filter: libjpeg enlarges two columns of chroma by repeating them.
+    #[error("{0} pixels wide, with chroma of half the width")]
+    Narrow(u32),
     /// Three components that are not, or may not be, YCbCr as JFIF defines it.
     #[error("colour space that is not known to be YCbCr")]
     ColorSpace,

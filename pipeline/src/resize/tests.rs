@@ -1,11 +1,15 @@
 //! The resizer against itself, libjpeg-turbo and what must hold of any resize; against Pillow it is in `tests/golden.rs`.
 
+use std::num::NonZeroU8;
 use std::path::Path;
 
+use patchstream_datasets::ImageExaminer;
+use patchstream_datasets::convert::Encode;
 use proptest::prelude::*;
 
 use super::*;
 use crate::decode::Decoder;
+use crate::examine::Examiner;
 use crate::geometry::Rect;
 use crate::jpeg;
 
@@ -56,6 +60,24 @@ fn evaluation_reads_beyond_its_source_but_not_beyond_the_picture() {
     let bounds = PixelBox { x: 0, y: 0, width: 500, height: 449 };
     let needed = needed_pixels(&View { source, bounds, flip: false }, Size { width: 224, height: 224 });
     assert_eq!(needed, PixelBox { x: 4, y: 0, width: 460, height: 449 });
+}
+
+/// Whatever the size, down to one pixel: through the stream's decoder, each is as the complete decoders have it.
+#[test]
+fn the_smallest_jpegs_have_the_pixels_of_libjpeg_turbo() {
+    let encode = Encode::Jpeg { max_side_px: None, quality: NonZeroU8::new(80).unwrap() };
+    let mut decoder = Decoder::default();
+    for (width, height) in (1..20).flat_map(|width| (1..20).map(move |height| (width, height))) {
+        let size = Size { width, height };
+        let mut ppm = format!("P6 {width} {height} 255\n").into_bytes();
+        ppm.extend((0..size.rgb_bytes()).map(|index| (index * index * 7) as u8));
+        let jpeg = Examiner::default().transcode(&ppm, encode, None).unwrap().unwrap().bytes;
+        let whole = decoder.whole(&jpeg).unwrap().0.to_vec();
+        let header = decoder.header(&jpeg, false).unwrap();
+        let region = PixelBox::whole(size);
+        let decoded = decoder.region(&jpeg, &header, region, None).unwrap();
+        assert!(resized(&decoded, &view_of(region), size, DecodeMode::Exact) == whole, "{width} x {height}");
+    }
 }
 
 /// A crop at the picture's own size is the picture: so exact mode's planes become libjpeg-turbo's RGB, to the bit, at
