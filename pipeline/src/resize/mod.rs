@@ -29,7 +29,7 @@ use std::ops::Range;
 
 use self::enlarge::Enlarger;
 use self::kernels::{CHROMA_ZERO, Column, Kernels, LANES, Portable};
-use self::weights::{AxisView, AxisWeights, Density, WeightBuilder};
+use self::weights::{AxisView, AxisWeights, Density, SUPPORT_PX, WeightBuilder};
 use crate::decode::{DecodeMode, Decoded, Pixels};
 use crate::geometry::{PixelBox, Size};
 use crate::jpeg::{Plane, Planes};
@@ -37,9 +37,6 @@ use crate::jpeg::{Plane, Planes};
 use crate::simd::Avx2;
 use crate::simd::Instructions;
 use crate::transform::View;
-
-/// Reach of the bicubic filter in pixels, times the factor by which it shrinks.
-const SUPPORT_PX: f64 = 2.0;
 
 /// A resizer for one thread; it keeps its memory from picture to picture.
 #[derive(Debug)]

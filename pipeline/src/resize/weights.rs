@@ -14,7 +14,7 @@ use std::ops::Range;
 pub(super) const WEIGHT_BITS: u32 = 14;
 
 /// Reach of the bicubic filter in pixels, times the factor by which it shrinks.
-const SUPPORT_PX: f64 = 2.0;
+pub(super) const SUPPORT_PX: f64 = 2.0;
 
 /// One axis of a resize.
 #[derive(Debug, Clone)]
