@@ -44,7 +44,7 @@ fn photo(name: &str) -> PathBuf {
 #[test]
 fn no_image_allocates_in_steady_state() {
     decoding_and_resizing_allocate_nothing();
-    a_stream_allocates_by_batch_and_by_row_group();
+    a_stream_allocates_less_than_its_images();
 }
 
 /// 4:2:0, 4:4:4 and grayscale, and a progressive one, which libjpeg-turbo decodes with memory of its own.
@@ -72,8 +72,10 @@ fn decoding_and_resizing_allocate_nothing() {
     assert_eq!(ALLOCATIONS.load(Ordering::Relaxed) - before, 0);
 }
 
-/// A batch is assembled, a row group is read: with many images in each, there is less than an allocation an image.
-fn a_stream_allocates_by_batch_and_by_row_group() {
+/// What is left is not the workers' images. Counted by thread once, of 1,511 allocations for 2,400 images the workers made
+/// 324, 27 for each batch that they assembled; the dispatcher 19; and the threads that fetch the rest, more of them the
+/// more bytes a row group has.
+fn a_stream_allocates_less_than_its_images() {
     const IMAGES: u64 = 1200;
     let folder = tempfile::tempdir().unwrap();
     let photos = folder.path().join("photos");
@@ -107,5 +109,5 @@ fn a_stream_allocates_by_batch_and_by_row_group() {
     epoch();
     epoch();
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-    assert!(allocations < 2 * IMAGES, "{allocations} allocations for {} images", 2 * IMAGES);
+    assert!(allocations < 2 * IMAGES * 3 / 4, "{allocations} allocations for {} images", 2 * IMAGES);
 }
