@@ -7,7 +7,6 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::spawn_blocking;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::direct::Direct;
 use crate::error::{DatasetError, Instead};
@@ -196,10 +195,10 @@ impl Reader {
         let footer = self.footer(group).await?;
         let fetched = store.read_range(&entry.file, entry.offset..entry.offset + entry.length).await?;
         let reader = self.clone();
-        // Verifying and decoding compute for milliseconds, which does not belong on the thread of the tasks.
+        // Decoding computes for long, which does not belong on the thread of the tasks.
         let decoded = spawn_blocking(move || {
             let entry = reader.entry(group)?;
-            let (expected, got) = (entry.xxh3, xxh3_64(&fetched.bytes));
+            let (expected, got) = (entry.xxh3, fetched.xxh3);
             if expected != got {
                 let (path, row_group) = (reader.path_of(entry), entry.row_group);
                 return Err(DatasetError::Checksum { path, row_group, expected, got });

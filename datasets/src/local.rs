@@ -2,37 +2,49 @@
 //!
 //! A row group is many megabytes. Memory fresh from the system for each would be mapped, cleared and given back page by page,
 //! which costs more than reading, and leaves the allocator's arenas larger from time to time. So buffers go round: the last
-//! image of a row group that is dropped gives the row group's buffer back.
+//! image of a row group that is dropped gives the row group's buffer back. A checksum is made of each piece while the
+//! processor's cache still holds it.
 
 use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
 use fs_err::File;
 use object_store::Error;
 use tokio::task::spawn_blocking;
+use xxhash_rust::xxh3::Xxh3;
 
-/// Buffers that wait for the next read; more are freed.
-const FREE_MAX: usize = 4;
-/// Buffers are multiples of this, so that row groups of about one size fit each other's.
-const STEP_BYTES: usize = 1 << 20;
+/// Buffers that wait for the next read; more are freed. A new one is made only when none waits, so there are never more
+/// than were in use at one time.
+const FREE_MAX: usize = 64;
+/// Bytes that are read, and then hashed, at a time.
+const PIECE_BYTES: usize = 256 << 10;
 
 /// The files below a folder.
 #[derive(Debug)]
 pub(crate) struct LocalFiles {
     root: PathBuf,
-    free: Arc<ArrayQueue<Vec<u8>>>,
+    buffers: Arc<Buffers>,
+}
+
+/// The buffers that wait.
+#[derive(Debug)]
+struct Buffers {
+    free: ArrayQueue<Vec<u8>>,
+    /// The longest read so far. New buffers are of that length, so that in the long run each fits any read.
+    longest: AtomicUsize,
 }
 
 /// A buffer in use, which goes back when it is dropped.
 struct Buffer {
     bytes: Vec<u8>,
     length: usize,
-    free: Arc<ArrayQueue<Vec<u8>>>,
+    buffers: Arc<Buffers>,
 }
 
 impl AsRef<[u8]> for Buffer {
@@ -44,20 +56,21 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         // When enough of them wait, this one is freed.
-        let _ = self.free.push(std::mem::take(&mut self.bytes));
+        let _ = self.buffers.free.push(std::mem::take(&mut self.bytes));
     }
 }
 
 impl LocalFiles {
     pub(crate) fn new(root: PathBuf) -> LocalFiles {
-        LocalFiles { root, free: Arc::new(ArrayQueue::new(FREE_MAX)) }
+        let buffers = Buffers { free: ArrayQueue::new(FREE_MAX), longest: AtomicUsize::new(0) };
+        LocalFiles { root, buffers: Arc::new(buffers) }
     }
 
-    /// The bytes of a range of a file, all of them.
-    pub(crate) async fn read(&self, file: &str, range: Range<u64>) -> Result<Bytes, Error> {
-        let (path, free) = (self.root.join(file), Arc::clone(&self.free));
+    /// The bytes of a range of a file, all of them, and their XXH3-64.
+    pub(crate) async fn read(&self, file: &str, range: Range<u64>) -> Result<(Bytes, u64), Error> {
+        let (path, buffers) = (self.root.join(file), self.buffers.clone());
         let name = file.to_owned();
-        let read = spawn_blocking(move || read(path, range, free)).await.map_err(std::io::Error::other).flatten();
+        let read = spawn_blocking(move || read(path, range, buffers)).await.map_err(std::io::Error::other).flatten();
         read.map_err(|error| match error.kind() {
             ErrorKind::NotFound => Error::NotFound { path: name, source: error.into() },
             ErrorKind::PermissionDenied => Error::PermissionDenied { path: name, source: error.into() },
@@ -67,23 +80,29 @@ impl LocalFiles {
 }
 
 /// The caller has capped the length of the range.
-fn read(path: PathBuf, range: Range<u64>, free: Arc<ArrayQueue<Vec<u8>>>) -> std::io::Result<Bytes> {
+fn read(path: PathBuf, range: Range<u64>, buffers: Arc<Buffers>) -> std::io::Result<(Bytes, u64)> {
     let file = File::open(path)?;
     let wanted = usize::try_from(range.end - range.start).map_err(std::io::Error::other)?;
-    let bytes = free.pop().filter(|bytes| bytes.len() >= wanted);
+    let longest = buffers.longest.fetch_max(wanted, Ordering::Relaxed).max(wanted);
+    let bytes = buffers.free.pop().filter(|bytes| bytes.len() >= wanted);
     // Zeroes from the system take memory only where they are written over.
-    let bytes = bytes.unwrap_or_else(|| vec![0; wanted.next_multiple_of(STEP_BYTES)]);
-    let mut buffer = Buffer { bytes, length: 0, free };
+    let bytes = bytes.unwrap_or_else(|| vec![0; longest]);
+    let mut buffer = Buffer { bytes, length: 0, buffers };
+    let mut hasher = Xxh3::new();
     while buffer.length < wanted {
-        let (rest, offset) = (&mut buffer.bytes[buffer.length..wanted], range.start + buffer.length as u64);
-        match file.file().read_at(rest, offset) {
+        let end = wanted.min(buffer.length + PIECE_BYTES);
+        let (piece, offset) = (&mut buffer.bytes[buffer.length..end], range.start + buffer.length as u64);
+        match file.file().read_at(piece, offset) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
-            Ok(read) => buffer.length += read,
+            Ok(read) => {
+                hasher.update(&piece[..read]);
+                buffer.length += read;
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Bytes::from_owner(buffer))
+    Ok((Bytes::from_owner(buffer), hasher.digest()))
 }
 
 #[cfg(test)]
@@ -96,16 +115,16 @@ mod tests {
         fs_err::write(folder.path().join("digits"), b"0123456789").unwrap();
         let files = LocalFiles::new(folder.path().to_owned());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-        let read = |range| runtime.block_on(files.read("digits", range));
+        let read = |range| runtime.block_on(files.read("digits", range)).map(|(bytes, _)| bytes);
         let first = read(2..6).unwrap();
         let address = first.as_ptr();
         let part = first.slice(1..2);
         drop(first);
-        assert_eq!((&part[..], files.free.len()), (&b"3"[..], 0), "a part keeps the whole");
+        assert_eq!((&part[..], files.buffers.free.len()), (&b"3"[..], 0), "a part keeps the whole");
         drop(part);
-        assert_eq!(files.free.len(), 1);
+        assert_eq!(files.buffers.free.len(), 1);
         let second = read(7..10).unwrap();
-        assert_eq!((&second[..], second.as_ptr(), files.free.len()), (&b"789"[..], address, 0));
+        assert_eq!((&second[..], second.as_ptr(), files.buffers.free.len()), (&b"789"[..], address, 0));
         assert_eq!(&read(0..3).unwrap()[..], b"012");
         assert!(read(7..11).unwrap_err().to_string().contains("unexpected end of file"));
         assert!(matches!(runtime.block_on(files.read("letters", 0..1)), Err(Error::NotFound { .. })));

@@ -103,6 +103,9 @@ pub(crate) fn common_properties() -> Result<WriterPropertiesBuilder, ParquetErro
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_offset_index_disabled(true)
+        // Readers take memory for each page. A column of a row group is one, whose length Parquet has 31 bits for.
+        .set_data_page_size_limit(i32::MAX as usize)
+        .set_data_page_row_count_limit(usize::MAX)
         // Row groups are cut by whoever writes them, never by the library.
         .set_max_row_group_row_count(None))
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::DatasetError;
 use crate::faults::{Faults, Injector};
@@ -29,9 +30,10 @@ pub(crate) struct Store {
     faults: Option<Injector>,
 }
 
-/// What was read, and how many attempts failed before.
+/// What was read, its checksum, and how many attempts failed before.
 pub(crate) struct Fetched {
     pub(crate) bytes: Bytes,
+    pub(crate) xxh3: u64,
     pub(crate) retries: u32,
 }
 
@@ -113,7 +115,7 @@ impl Store {
         let mut retries = 0;
         loop {
             let error = match self.read_once(&path, range.clone(), length_max).await {
-                Ok(Some(bytes)) => return Ok(Fetched { bytes, retries }),
+                Ok(Some((bytes, xxh3))) => return Ok(Fetched { bytes, xxh3, retries }),
                 Ok(None) => {
                     let reason = format!("expected at most {length_max} bytes");
                     return Err(DatasetError::Location { location: name, reason });
@@ -136,7 +138,12 @@ impl Store {
     }
 
     /// Nothing when the answer would be longer than it may be, which is known before any memory is taken for it.
-    async fn read_once(&self, path: &Path, range: Option<GetRange>, length_max: u64) -> Result<Option<Bytes>, Error> {
+    async fn read_once(
+        &self,
+        path: &Path,
+        range: Option<GetRange>,
+        length_max: u64,
+    ) -> Result<Option<(Bytes, u64)>, Error> {
         if let Some(faults) = &self.faults {
             faults.strike().await?;
         }
@@ -148,7 +155,9 @@ impl Store {
         if answer.range.end - answer.range.start > length_max {
             return Ok(None);
         }
-        Ok(Some(answer.bytes().await?))
+        let bytes = answer.bytes().await?;
+        let xxh3 = xxh3_64(&bytes);
+        Ok(Some((bytes, xxh3)))
     }
 }
 
