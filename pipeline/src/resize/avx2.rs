@@ -90,6 +90,10 @@ fn horizontal(columns: &[Column], step: usize, weights: &AxisWeights, target: &m
         (1, 3) => horizontal_of::<1, 3>(columns, step, weights, target, stride),
         (1, 4) => horizontal_of::<1, 4>(columns, step, weights, target, stride),
         (1, 5) => horizontal_of::<1, 5>(columns, step, weights, target, stride),
+        (3, 2) => horizontal_of::<3, 2>(columns, step, weights, target, stride),
+        (3, 3) => horizontal_of::<3, 3>(columns, step, weights, target, stride),
+        (3, 4) => horizontal_of::<3, 4>(columns, step, weights, target, stride),
+        (3, 5) => horizontal_of::<3, 5>(columns, step, weights, target, stride),
         _ => horizontal_of::<0, 0>(columns, step, weights, target, stride),
     }
 }

@@ -72,11 +72,32 @@ impl AxisWeights {
 }
 
 /// Computes weights; owns what it needs in between.
+///
+/// Positions are computed in 64 bits, weights in 32, which is 500 times finer than their fixed point. They are kept tap by
+/// tap, each with a value for all places, so that the compiler makes vectors of places.
 #[derive(Debug, Default)]
 pub(super) struct WeightBuilder {
-    pixels: Vec<f64>,
-    samples: Vec<f64>,
+    spans: Vec<Span>,
+    /// How far the first pixel of each place lies from its centre, and how many there are.
+    offsets: Vec<f32>,
+    counts: Vec<f32>,
+    /// Weights of pixels, and their sum for each place.
+    pixels: Vec<f32>,
+    sums: Vec<f32>,
+    /// Weights of samples, where these are not the pixels.
+    samples: Vec<f32>,
+    /// In fixed point, and their sum for each place.
     rounded: Vec<i16>,
+    totals: Vec<i32>,
+}
+
+/// What a place is made of.
+#[derive(Debug, Clone)]
+struct Span {
+    pixels: Range<u32>,
+    samples: Range<u32>,
+    /// Which of the samples its centre lies in.
+    nearest: usize,
 }
 
 impl WeightBuilder {
@@ -85,114 +106,139 @@ impl WeightBuilder {
         let scale = view.length / f64::from(view.target);
         let stretch = scale.max(1.0);
         let support = SUPPORT_PX * stretch;
-        let pixel_taps = (2.0 * support).ceil() as usize + 1;
+        let pixel_taps = ((2.0 * support).ceil() as usize + 1).min(view.count_px as usize);
+        self.find_spans(view, density, scale, support);
+        self.fill_pixels(pixel_taps, stretch.recip() as f32);
         let taps = match density {
-            Density::Full => pixel_taps.min(view.count_px as usize),
-            Density::Half { .. } => pixel_taps.min(view.count_px as usize) / 2 + 2,
+            Density::Full => pixel_taps,
+            Density::Half { samples } => {
+                self.fold_to_half(pixel_taps / 2 + 2, samples);
+                pixel_taps / 2 + 2
+            }
         };
         weights.pairs = taps.div_ceil(2);
-        let taps = 2 * weights.pairs;
-        let places = (view.target as usize).next_multiple_of(multiple);
-        weights.starts.clear();
-        weights.starts.resize(places, 0);
-        weights.weights.clear();
-        weights.weights.resize(places * weights.pairs, 0);
+        self.round(density, taps);
+        self.enter(view.is_mirrored, multiple, weights);
+    }
 
-        let pixels_of = |place: u32| {
+    fn find_spans(&mut self, view: &AxisView, density: Density, scale: f64, support: f64) {
+        self.spans.clear();
+        self.offsets.clear();
+        self.counts.clear();
+        for place in 0..view.target {
             let center = view.start + (f64::from(place) + 0.5) * scale;
             let first = (center - support + 0.5).max(0.0) as u32;
             let end = ((center + support + 0.5) as u32).min(view.count_px);
             // Rounding must not leave a place without a pixel.
             let first = first.min(view.count_px - 1);
-            (center, first..end.max(first + 1))
-        };
-        let samples_of = |pixels: Range<u32>| {
-            let pixels = view.first_px + pixels.start..view.first_px + pixels.end;
-            match density {
-                Density::Full => pixels,
-                Density::Half { samples } => pixels.start.saturating_sub(1) / 2..(pixels.end / 2 + 1).min(samples),
-            }
-        };
-        weights.samples = samples_of(pixels_of(0).1).start..samples_of(pixels_of(view.target - 1).1).end;
-        let start_max = weights.readable() - taps;
-        for place in 0..view.target {
-            let (center, pixels) = pixels_of(place);
-            self.fill_pixels(f64::from(pixels.start) + 0.5 - center, stretch.recip(), pixels.len());
-            let first = samples_of(pixels.clone()).start;
-            let exact = match density {
-                Density::Full => &self.pixels,
+            let end = end.max(first + 1);
+            self.offsets.push((f64::from(first) + 0.5 - center) as f32);
+            self.counts.push((end - first) as f32);
+            let pixels = view.first_px + first..view.first_px + end;
+            let nearest = view.first_px + (center as u32).clamp(first, end - 1);
+            let (samples, nearest) = match density {
+                Density::Full => (pixels.clone(), nearest),
                 Density::Half { samples } => {
-                    self.fold_to_half(view.first_px + pixels.start, first, samples);
-                    &self.samples
+                    (pixels.start.saturating_sub(1) / 2..(pixels.end / 2 + 1).min(samples), nearest / 2)
                 }
             };
-            // Near the end, taps that are mere padding would leave the samples; there they come first.
-            let start = (first - weights.samples.start) as usize;
-            let inside = start.min(start_max);
-            self.rounded.clear();
-            self.rounded.resize(taps, 0);
-            round(exact, &mut self.rounded[start - inside..]);
-            let place = if view.is_mirrored { view.target - 1 - place } else { place } as usize;
-            weights.starts[place] = inside as u32;
-            let pairs = &mut weights.weights[place * weights.pairs..][..weights.pairs];
-            for (pair, rounded) in pairs.iter_mut().zip(self.rounded.as_chunks::<2>().0) {
-                *pair = i32::from(rounded[0]) & 0xFFFF | i32::from(rounded[1]) << 16;
+            let nearest = (nearest - samples.start) as usize;
+            self.spans.push(Span { pixels, samples, nearest });
+        }
+    }
+
+    /// Weights of so many pixels for each place, zero where it has no more.
+    fn fill_pixels(&mut self, taps: usize, inverse_stretch: f32) {
+        let places = self.spans.len();
+        // No value in it is left as it was.
+        self.pixels.resize(taps * places, 0.0);
+        self.sums.clear();
+        self.sums.resize(places, 0.0);
+        for (tap, row) in self.pixels.chunks_exact_mut(places).enumerate() {
+            let of_places = self.offsets.iter().zip(&self.counts).zip(&mut self.sums);
+            for (weight, ((offset, count), sum)) in row.iter_mut().zip(of_places) {
+                let value = cubic((offset + tap as f32) * inverse_stretch);
+                *weight = if (tap as f32) < *count { value } else { 0.0 };
+                *sum += *weight;
             }
         }
     }
 
-    /// The normalised weights of `count` pixels, the first of which lies `offset` pixels from the centre.
-    fn fill_pixels(&mut self, offset: f64, inverse_stretch: f64, count: usize) {
-        self.pixels.clear();
-        self.pixels.extend((0..count).map(|index| cubic((offset + index as f64) * inverse_stretch)));
-        let inverse_sum = self.pixels.iter().sum::<f64>().recip();
-        for weight in &mut self.pixels {
-            *weight *= inverse_sum;
+    /// Turns weights of pixels into weights of so many samples of half the resolution.
+    fn fold_to_half(&mut self, taps: usize, samples: u32) {
+        let places = self.spans.len();
+        self.samples.clear();
+        self.samples.resize(taps * places, 0.0);
+        for (place, span) in self.spans.iter().enumerate() {
+            for (tap, pixel) in span.pixels.clone().enumerate() {
+                let weight = self.pixels[tap * places + place];
+                let own = pixel / 2;
+                let next = if pixel % 2 == 0 { own.saturating_sub(1) } else { (own + 1).min(samples - 1) };
+                self.samples[(own - span.samples.start) as usize * places + place] += 0.75 * weight;
+                self.samples[(next - span.samples.start) as usize * places + place] += 0.25 * weight;
+            }
         }
     }
 
-    /// Turns weights of pixels from `first_px` on into weights of samples of half the resolution from `start` on.
-    fn fold_to_half(&mut self, first_px: u32, start: u32, samples: u32) {
-        self.samples.clear();
-        self.samples.resize(self.pixels.len() / 2 + 3, 0.0);
-        for (pixel, weight) in (first_px..).zip(&self.pixels) {
-            let own = pixel / 2;
-            let next = if pixel % 2 == 0 { own.saturating_sub(1) } else { (own + 1).min(samples - 1) };
-            self.samples[(own - start) as usize] += 0.75 * weight;
-            self.samples[(next - start) as usize] += 0.25 * weight;
+    /// Rounds weights to fixed point such that the sum of a place's is exactly one, so that flat areas keep their value: what
+    /// is missing goes to the sample that its centre lies in.
+    fn round(&mut self, density: Density, taps: usize) {
+        // Beside this number a float has no fraction left, and the low bits of its mantissa are the whole part.
+        const WHOLE: f32 = 12_582_912.0;
+        const UNIT: i32 = 1 << WEIGHT_BITS;
+        let places = self.spans.len();
+        let exact = if density == Density::Full { &self.pixels } else { &self.samples };
+        self.rounded.resize(taps * places, 0);
+        self.totals.clear();
+        self.totals.resize(places, 0);
+        for (rounded, exact) in self.rounded.chunks_exact_mut(places).zip(exact.chunks_exact(places)) {
+            let of_places = exact.iter().zip(&self.sums).zip(&mut self.totals);
+            for (rounded, ((exact, sum), total)) in rounded.iter_mut().zip(of_places) {
+                *rounded = (exact / sum * UNIT as f32 + WHOLE).to_bits() as i16;
+                *total += i32::from(*rounded);
+            }
         }
-        while self.samples.last() == Some(&0.0) {
-            self.samples.pop();
+        for (place, (span, total)) in self.spans.iter().zip(&self.totals).enumerate() {
+            self.rounded[span.nearest * places + place] += (UNIT - total) as i16;
+        }
+    }
+
+    /// Puts the rounded weights in the order of places.
+    fn enter(&self, is_mirrored: bool, multiple: usize, weights: &mut AxisWeights) {
+        let places = self.spans.len();
+        let ends = self.spans.first().zip(self.spans.last());
+        weights.samples = ends.map_or(0..0, |(first, last)| first.samples.start..last.samples.end);
+        weights.starts.clear();
+        weights.starts.resize(places.next_multiple_of(multiple), 0);
+        weights.weights.clear();
+        weights.weights.resize(places.next_multiple_of(multiple) * weights.pairs, 0);
+        let start_max = weights.readable() - 2 * weights.pairs;
+        for (place, span) in self.spans.iter().enumerate() {
+            // Near the end, taps that are mere padding would leave the samples; there they come first.
+            let start = (span.samples.start - weights.samples.start) as usize;
+            let inside = start.min(start_max);
+            let weight = |tap: usize| {
+                let tap = tap.checked_sub(start - inside);
+                tap.and_then(|tap| self.rounded.get(tap * places + place)).copied().unwrap_or(0)
+            };
+            let place = if is_mirrored { places - 1 - place } else { place };
+            weights.starts[place] = inside as u32;
+            let pairs = &mut weights.weights[place * weights.pairs..][..weights.pairs];
+            for (index, pair) in pairs.iter_mut().enumerate() {
+                *pair = i32::from(weight(2 * index)) & 0xFFFF | i32::from(weight(2 * index + 1)) << 16;
+            }
         }
     }
 }
 
 /// The cubic convolution kernel with a = -0.5.
 #[inline]
-fn cubic(x: f64) -> f64 {
+fn cubic(x: f32) -> f32 {
     let x = x.abs();
     let near = (1.5 * x - 2.5) * x * x + 1.0;
     let far = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0;
-    if x < 1.0 {
-        near
-    } else if x < SUPPORT_PX {
-        far
-    } else {
-        0.0
-    }
-}
-
-/// Rounds weights to fixed point such that their sum is exactly one, so that flat areas keep their value.
-fn round(exact: &[f64], rounded: &mut [i16]) {
-    let unit = f64::from(1 << WEIGHT_BITS);
-    let mut sum = 0_i32;
-    for (rounded, exact) in rounded.iter_mut().zip(exact) {
-        // Lifted above zero, where cutting off the fraction rounds down; 16 bits do not see what was added.
-        *rounded = (exact * unit + f64::from(1 << 16) + 0.5) as i32 as i16;
-        sum += i32::from(*rounded);
-    }
-    let largest = rounded.iter_mut().max().expect("a filter has at least one tap");
-    *largest += ((1 << WEIGHT_BITS) - sum) as i16;
+    let value = if x < 1.0 { near } else { far };
+    if x < SUPPORT_PX as f32 { value } else { 0.0 }
 }
 
 #[cfg(test)]
