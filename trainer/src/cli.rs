@@ -118,9 +118,9 @@ pub(crate) struct ConvertArgs {
     /// Compress raw pixels with this level of zstd, 1 to 22 (with `--encode raw`)
     #[arg(long, value_name = "LEVEL")]
     pub(crate) zstd: Option<i32>,
-    /// Give JPEGs a restart marker every so many MCUs (8 unless given), without any loss, and store where each segment
+    /// Give JPEGs a restart marker every so many MCUs (4 unless given), without any loss, and store where each segment
     /// begins, so that a crop is decoded without the rest
-    #[arg(long, value_name = "MCUS", num_args = 0..=1, require_equals = true, default_missing_value = "8")]
+    #[arg(long, value_name = "MCUS", num_args = 0..=1, require_equals = true, default_missing_value = "4")]
     pub(crate) tile_index: Option<std::num::NonZeroU16>,
     /// Look at each image's header, or decode it whole
     #[arg(long, value_enum, default_value_t = CheckDepth::Header)]

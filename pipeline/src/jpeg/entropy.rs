@@ -1,6 +1,6 @@
 //! Entropy decoding of one block (T.81 F.2.2).
 
-use super::bits::Bits;
+use super::bits::{Bits, Window};
 use super::huffman::{ADVANCE_END, ADVANCE_LONG, HuffmanTable};
 use super::markers::ZIGZAG;
 use super::refusal::Damage;
@@ -52,24 +52,15 @@ pub(super) struct Source<'a> {
     pub(super) end: usize,
 }
 
-/// Begins a block: adds the difference of its DC coefficient to the prediction.
+/// Begins a block: adds the difference of its DC coefficient to the prediction. It takes up to 27 bits.
 #[inline(always)]
-pub(super) fn decode_dc(
-    bits: &mut Bits,
-    source: Source<'_>,
-    table: &HuffmanTable,
-    prediction: &mut i32,
-) -> Result<(), Damage> {
-    if bits.is_past(source.end) {
-        return Err(Damage::Truncated);
-    }
-    bits.refill(source.data);
-    let mut entry = table.look_up(bits.peek());
+pub(super) fn decode_dc(window: &mut Window, table: &HuffmanTable, prediction: &mut i32) -> Result<(), Damage> {
+    let mut entry = table.look_up(window.peek());
     if entry.advance() == ADVANCE_LONG {
-        entry = table.look_up_long(bits.peek());
+        entry = table.look_up_long(window.peek());
     }
-    let difference = entry.value(bits.peek());
-    bits.consume(entry.bits());
+    let difference = entry.value(window.peek());
+    window.consume(entry.bits());
     *prediction = prediction.wrapping_add(i32::from(difference));
     // Only bits that are no code say that there is something to move on to.
     if entry.advance() == 0 { Ok(()) } else { Err(Damage::Block) }
@@ -77,37 +68,40 @@ pub(super) fn decode_dc(
 
 /// Decodes up to two AC coefficients, from `index` on, and gives the index of the last one.
 ///
-/// Code and value take at most 26 bits, so one refill serves two of them. The block ends when the index reaches 63 or
+/// Code and value take at most 26 bits, so one window serves two of them. The block ends when the index reaches 63 or
 /// goes beyond; [`finish_block`] says how.
 #[inline(always)]
-pub(super) fn decode_two(
-    bits: &mut Bits,
-    data: &[u8],
-    table: &HuffmanTable,
-    mut index: usize,
-    block: &mut Block,
-) -> usize {
-    bits.refill(data);
+pub(super) fn decode_two(window: &mut Window, table: &HuffmanTable, mut index: usize, block: &mut Block) -> usize {
     for _ in 0..2 {
-        let mut entry = table.look_up(bits.peek());
+        let mut entry = table.look_up(window.peek());
         // What is no coefficient goes to a place that nobody reads.
-        block.0[usize::from(PLACES[(index + entry.advance()) & 255])] = entry.value(bits.peek());
-        bits.consume(entry.bits());
+        block.0[usize::from(PLACES[(index + entry.advance()) & 255])] = entry.value(window.peek());
+        window.consume(entry.bits());
         index += entry.advance();
         if index >= 63 {
             if index < ADVANCE_LONG {
                 break;
             }
-            entry = table.look_up_long(bits.peek());
+            entry = table.look_up_long(window.peek());
             index = index + entry.advance() - ADVANCE_LONG;
-            block.0[usize::from(PLACES[index & 255])] = entry.value(bits.peek());
-            bits.consume(entry.bits());
+            block.0[usize::from(PLACES[index & 255])] = entry.value(window.peek());
+            window.consume(entry.bits());
             if index >= 63 {
                 break;
             }
         }
     }
     index
+}
+
+/// Begins a block of a stream that is read alone.
+#[inline(always)]
+fn begin_block(bits: &mut Bits, source: Source<'_>, table: &HuffmanTable, prediction: &mut i32) -> Result<(), Damage> {
+    if bits.position() > source.end * 8 {
+        return Err(Damage::Truncated);
+    }
+    bits.refill(source.data);
+    decode_dc(&mut bits.window, table, prediction)
 }
 
 /// Decodes a block into `block`, which must be clear, and gives the zigzag index of its last coefficient.
@@ -121,11 +115,12 @@ pub(super) fn decode_block(
 ) -> Result<usize, Damage> {
     // A copy stays in registers throughout the block.
     let mut bits = *stream;
-    decode_dc(&mut bits, source, tables.dc, prediction)?;
+    begin_block(&mut bits, source, tables.dc, prediction)?;
     block.0[0] = *prediction as i16;
     let mut index = 0;
     while index < 63 {
-        index = decode_two(&mut bits, source.data, tables.ac, index, block);
+        bits.refill(source.data);
+        index = decode_two(&mut bits.window, tables.ac, index, block);
     }
     *stream = bits;
     finish_block(index)
@@ -140,29 +135,29 @@ pub(super) fn skip_block(
     prediction: &mut i32,
 ) -> Result<usize, Damage> {
     let mut bits = *stream;
-    decode_dc(&mut bits, source, tables.dc, prediction)?;
+    begin_block(&mut bits, source, tables.dc, prediction)?;
     let mut index = 0;
     'block: loop {
         bits.refill(source.data);
         for _ in 0..2 {
-            let run = tables.ac.look_up_run(bits.peek());
+            let run = tables.ac.look_up_run(bits.window.peek());
             let next = index + run.advance();
             if next < 63 {
-                bits.consume(run.bits());
+                bits.window.consume(run.bits());
                 index = next;
                 continue;
             }
             if (ADVANCE_END..ADVANCE_END + 63).contains(&next) {
-                bits.consume(run.bits());
+                bits.window.consume(run.bits());
                 index = next;
                 break 'block;
             }
             // The run may have read on into the next block, or there was none: one code after the other.
-            let mut entry = tables.ac.look_up(bits.peek());
+            let mut entry = tables.ac.look_up(bits.window.peek());
             if entry.advance() == ADVANCE_LONG {
-                entry = tables.ac.look_up_long(bits.peek());
+                entry = tables.ac.look_up_long(bits.window.peek());
             }
-            bits.consume(entry.bits());
+            bits.window.consume(entry.bits());
             index += entry.advance();
             if index >= 63 {
                 break 'block;

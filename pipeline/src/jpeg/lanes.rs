@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::bits::Bits;
+use super::bits::Window;
 use super::entropy::{Block, Source, decode_dc, decode_two, finish_block};
 use super::huffman::HuffmanTable;
 use super::refusal::Damage;
@@ -18,7 +18,8 @@ const LANES: usize = 3;
 /// What a lane needs from symbol to symbol. It is small and copied, so that it can stay in registers.
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
-    bits: Bits,
+    /// How many bits of the data lie before the next of its stream.
+    position: usize,
     ac: &'a HuffmanTable,
     /// Zigzag index of the coefficient last decoded.
     index: usize,
@@ -60,12 +61,12 @@ pub(super) fn decode_interleaved(
     sink: &mut impl BlockSink,
 ) -> Result<(), Damage> {
     let idle = Lane { walk: Walk::default(), end: 0, predictions: [0; 3], place: Place::default() };
-    let cursor = Cursor { bits: Bits::new(0), ac: scan.tables[0].ac, index: 0 };
+    let cursor = Cursor { position: 0, ac: scan.tables[0].ac, index: 0 };
     let mut all = Lanes { states: [idle; LANES], blocks: [const { Block::new() }; LANES], cursors: [cursor; LANES] };
     let mut count = 0;
     while count < LANES {
         let Some(first) =
-            next_block(scan, data, &mut all.states[count], &mut all.blocks[count], cursor.bits, segments)?
+            next_block(scan, data, &mut all.states[count], &mut all.blocks[count], cursor.position, segments)?
         else {
             break;
         };
@@ -126,7 +127,9 @@ fn turn<'a>(
     segments: &mut impl Iterator<Item = (u32, Range<usize>)>,
     sink: &mut impl BlockSink,
 ) -> Result<bool, Damage> {
-    cursor.index = decode_two(&mut cursor.bits, data, cursor.ac, cursor.index, &mut all.blocks[lane]);
+    let mut window = Window::at(data, cursor.position);
+    cursor.index = decode_two(&mut window, cursor.ac, cursor.index, &mut all.blocks[lane]);
+    cursor.position += window.consumed();
     if cursor.index < 63 {
         return Ok(true);
     }
@@ -135,7 +138,7 @@ fn turn<'a>(
     if place.is_needed {
         sink.put(place, &all.blocks[lane], last);
     }
-    let next = next_block(scan, data, &mut all.states[lane], &mut all.blocks[lane], cursor.bits, segments)?;
+    let next = next_block(scan, data, &mut all.states[lane], &mut all.blocks[lane], cursor.position, segments)?;
     if let Some(next) = next {
         *cursor = next;
     }
@@ -143,31 +146,35 @@ fn turn<'a>(
 }
 
 /// Begins a lane's next block, in the next segment when this one is done; none when all segments are done.
-#[inline(never)]
+#[inline(always)]
 fn next_block<'a>(
     scan: &Scan<'a>,
     data: &[u8],
     lane: &mut Lane,
     block: &mut Block,
-    mut bits: Bits,
+    mut position: usize,
     segments: &mut impl Iterator<Item = (u32, Range<usize>)>,
 ) -> Result<Option<Cursor<'a>>, Damage> {
     loop {
-        let source = Source { data, end: lane.end };
         if let Some(place) = lane.walk.next(scan.region) {
             lane.place = place;
             let tables = scan.tables[place.component];
             let prediction = &mut lane.predictions[place.component];
-            decode_dc(&mut bits, source, tables.dc, prediction)?;
+            if position > lane.end * 8 {
+                return Err(Damage::Truncated);
+            }
+            let mut window = Window::at(data, position);
+            decode_dc(&mut window, tables.dc, prediction)?;
+            position += window.consumed();
             block.clear();
             block.0[0] = *prediction as i16;
-            return Ok(Some(Cursor { bits, ac: tables.ac, index: 0 }));
+            return Ok(Some(Cursor { position, ac: tables.ac, index: 0 }));
         }
-        finish_segment(&lane.walk, &mut bits, source)?;
+        finish_segment(&lane.walk, position, Source { data, end: lane.end })?;
         let Some((number, bytes)) = segments.next() else { return Ok(None) };
         lane.walk = Walk::new(scan.region, number);
         lane.end = bytes.end;
         lane.predictions = [0; 3];
-        bits = Bits::new(bytes.start);
+        position = bytes.start * 8;
     }
 }

@@ -125,6 +125,15 @@ fn check_stop(stop: Stop, number: u32, count: u32) -> Result<usize, Refusal> {
 fn unstuff(bytes: &[u8], mut offset: usize, out: &mut [u8]) -> (usize, Stop) {
     let mut length = 0;
     loop {
+        // Most pieces of this length hold no 0xFF; looking for one is then all that there is to wait for.
+        while let Some(chunk) = bytes.get(offset..).and_then(<[u8]>::first_chunk::<32>) {
+            if chunk.iter().copied().fold(0, u8::max) == 0xFF {
+                break;
+            }
+            out[length..length + 32].copy_from_slice(chunk);
+            length += 32;
+            offset += 32;
+        }
         // Eight bytes at a time; the copy may go beyond a 0xFF, and what follows then overwrites it.
         while let Some(chunk) = bytes.get(offset..).and_then(<[u8]>::first_chunk::<8>) {
             out[length..length + 8].copy_from_slice(chunk);
