@@ -2,8 +2,9 @@
 //!
 //! A row group is many megabytes. Memory fresh from the system for each would be mapped, cleared and given back page by page,
 //! which costs more than reading, and leaves the allocator's arenas larger from time to time. So buffers go round: the last
-//! image of a row group that is dropped gives the row group's buffer back. A checksum is made of each piece while the
-//! processor's cache still holds it.
+//! image of a row group that is dropped gives the row group's buffer back. They are of huge pages where the system has
+//! them, since rows of pixels a kilobyte apart would otherwise miss the translation of addresses all the time. A checksum
+//! is made of each piece while the processor's cache still holds it.
 
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use crossbeam::queue::ArrayQueue;
 use fs_err::File;
+use memmap2::MmapMut;
 use object_store::Error;
 use tokio::task::spawn_blocking;
 use xxhash_rust::xxh3::Xxh3;
@@ -35,28 +37,29 @@ pub(crate) struct LocalFiles {
 /// The buffers that wait.
 #[derive(Debug)]
 struct Buffers {
-    free: ArrayQueue<Vec<u8>>,
+    free: ArrayQueue<MmapMut>,
     /// The longest read so far. New buffers are of that length, so that in the long run each fits any read.
     longest: AtomicUsize,
 }
 
 /// A buffer in use, which goes back when it is dropped.
 struct Buffer {
-    bytes: Vec<u8>,
+    /// There until it is dropped.
+    bytes: Option<MmapMut>,
     length: usize,
     buffers: Arc<Buffers>,
 }
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        self.bytes.as_ref().map_or(&[], |bytes| &bytes[..self.length])
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
         // When enough of them wait, this one is freed.
-        let _ = self.buffers.free.push(std::mem::take(&mut self.bytes));
+        let _ = self.bytes.take().map(|bytes| self.buffers.free.push(bytes));
     }
 }
 
@@ -84,25 +87,33 @@ fn read(path: PathBuf, range: Range<u64>, buffers: Arc<Buffers>) -> std::io::Res
     let file = File::open(path)?;
     let wanted = usize::try_from(range.end - range.start).map_err(std::io::Error::other)?;
     let longest = buffers.longest.fetch_max(wanted, Ordering::Relaxed).max(wanted);
-    let bytes = buffers.free.pop().filter(|bytes| bytes.len() >= wanted);
-    // Zeroes from the system take memory only where they are written over.
-    let bytes = bytes.unwrap_or_else(|| vec![0; longest]);
-    let mut buffer = Buffer { bytes, length: 0, buffers };
+    let waiting = buffers.free.pop().filter(|bytes| bytes.len() >= wanted);
+    let mut bytes = waiting.map_or_else(|| new_buffer(longest), Ok)?;
     let mut hasher = Xxh3::new();
-    while buffer.length < wanted {
-        let end = wanted.min(buffer.length + PIECE_BYTES);
-        let (piece, offset) = (&mut buffer.bytes[buffer.length..end], range.start + buffer.length as u64);
-        match file.file().read_at(piece, offset) {
+    let mut length = 0;
+    while length < wanted {
+        let piece = &mut bytes[length..wanted.min(length + PIECE_BYTES)];
+        match file.file().read_at(piece, range.start + length as u64) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Ok(read) => {
                 hasher.update(&piece[..read]);
-                buffer.length += read;
+                length += read;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
+    let buffer = Buffer { bytes: Some(bytes), length, buffers };
     Ok((Bytes::from_owner(buffer), hasher.digest()))
+}
+
+/// Memory from the system, which takes room only where it is written to.
+fn new_buffer(length: usize) -> std::io::Result<MmapMut> {
+    let bytes = MmapMut::map_anon(length.max(1))?;
+    // A system without huge pages does without.
+    #[cfg(target_os = "linux")]
+    let _ = bytes.advise(memmap2::Advice::HugePage);
+    Ok(bytes)
 }
 
 #[cfg(test)]

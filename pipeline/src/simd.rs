@@ -54,6 +54,15 @@ pub(crate) mod memory {
         unsafe { _mm_loadu_si128(bytes[..16].as_ptr().cast()) }
     }
 
+    /// Asks for the bytes to be brought into the cache meanwhile.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    pub(crate) fn prefetch(bytes: &[u8]) {
+        for line in bytes.chunks(64) {
+            _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
+        }
+    }
+
     #[target_feature(enable = "avx2")]
     #[inline]
     pub(crate) fn load_places(places: &[i8; 16]) -> __m128i {

@@ -10,7 +10,7 @@ use super::kernels::{
 };
 use super::weights::{AxisWeights, WEIGHT_BITS};
 use crate::simd::Avx2;
-use crate::simd::memory::{load_8, load_16, load_16_bytes, load_places, store_16, store_16_bytes};
+use crate::simd::memory::{self, load_8, load_16, load_16_bytes, load_places, store_16, store_16_bytes};
 
 /// Defines the methods of [`Kernels`] as calls of the functions of this file of the same name.
 macro_rules! kernels {
@@ -28,6 +28,7 @@ macro_rules! kernels {
 kernels! {
     fn transpose(rows: [&[u8]; LANES], columns: &mut [Column]);
     fn horizontal(columns: &[Column], step: usize, weights: &AxisWeights, target: &mut [u8], stride: usize);
+    fn prefetch(rows: [&[u8]; LANES]);
     fn vertical(source: &[u8], stride: usize, weights: &[i32], target: &mut [i16]);
     fn ycc_to_rgb(ycc: [&[i16]; 3], target: &mut [u8]);
     fn interleave(rgb: [&[i16]; 3], target: &mut [u8]);
@@ -164,6 +165,13 @@ fn interleave_four(x: [__m256i; 4]) -> [__m256i; 4] {
         _mm256_unpacklo_epi8(x[1], x[3]),
         _mm256_unpackhi_epi8(x[1], x[3]),
     ]
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+fn prefetch(rows: [&[u8]; LANES]) {
+    for row in rows {
+        memory::prefetch(row);
+    }
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]

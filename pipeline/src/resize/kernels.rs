@@ -37,6 +37,9 @@ pub(super) trait Kernels: Copy {
     /// result goes to rows of `target`, `stride` apart, in bytes.
     fn horizontal(self, columns: &[Column], step: usize, weights: &AxisWeights, target: &mut [u8], stride: usize);
 
+    /// Brings rows that are read soon into the cache meanwhile, if the processor can be told to.
+    fn prefetch(self, rows: [&[u8]; LANES]);
+
     /// One row: `target` is the weighted sum of the rows of `source`, `stride` apart, with [`FRACTION_BITS`].
     /// The target's length is a multiple of [`LANES`].
     fn vertical(self, source: &[u8], stride: usize, weights: &[i32], target: &mut [i16]);
@@ -88,6 +91,8 @@ impl Kernels for Portable {
             }
         }
     }
+
+    fn prefetch(self, _: [&[u8]; LANES]) {}
 
     fn vertical(self, source: &[u8], stride: usize, weights: &[i32], target: &mut [i16]) {
         const SHIFT: u32 = WEIGHT_BITS - FRACTION_BITS;

@@ -198,9 +198,14 @@ impl Memory {
         grow(&mut self.columns, horizontal.readable() * 3, Column::default());
         for (strip, rows) in strips(vertical.samples.clone()) {
             let row = |y: u32| &pixels[(y - region.y) as usize * row_bytes + first_byte..][..bytes];
-            let lines = lines(&rows, row);
+            let lines = lines_of(&rows, &row);
             let mut narrow = [[0; LANES]; LANES];
             kernels.transpose(wide_enough(lines, &mut narrow), &mut self.columns[..bytes]);
+            // Raw pixels come from memory, in more streams than the processor foresees by itself.
+            let next = rows.end..vertical.samples.end.min(rows.end + LANES as u32);
+            if !next.is_empty() {
+                kernels.prefetch(lines_of(&next, &row));
+            }
             for (component, between) in self.between.iter_mut().enumerate() {
                 let target = &mut between[strip * LANES * stride..];
                 kernels.horizontal(&self.columns[component..], 3, horizontal, target, stride);
@@ -217,7 +222,7 @@ impl Memory {
         for (strip, rows) in strips(vertical.samples.clone()) {
             self.enlarger.run(kernels, planes, rows.clone());
             for (component, between) in self.between.iter_mut().enumerate() {
-                let lines = lines(&rows, |y| self.enlarger.row(component, (y - rows.start) as usize));
+                let lines = lines_of(&rows, |y| self.enlarger.row(component, (y - rows.start) as usize));
                 kernels.transpose(lines, &mut self.columns[..count]);
                 let target = &mut between[strip * LANES * stride..];
                 kernels.horizontal(&self.columns, 1, horizontal, target, stride);
@@ -238,7 +243,7 @@ impl Memory {
         let count = horizontal.samples.len();
         grow(&mut self.columns, horizontal.readable(), Column::default());
         for (strip, rows) in strips(vertical.samples.clone()) {
-            let lines = lines(&rows, |y| plane.row(horizontal.samples.start, y));
+            let lines = lines_of(&rows, |y| plane.row(horizontal.samples.start, y));
             kernels.transpose(lines, &mut self.columns[..count]);
             let target = &mut self.between[component][strip * LANES * stride..];
             kernels.horizontal(&self.columns, 1, horizontal, target, stride);
@@ -272,7 +277,7 @@ fn strips(rows: Range<u32>) -> impl Iterator<Item = (usize, Range<u32>)> {
 }
 
 /// The rows of a strip; a strip that is not full repeats its last row.
-fn lines<'a>(rows: &Range<u32>, row: impl Fn(u32) -> &'a [u8]) -> [&'a [u8]; LANES] {
+fn lines_of<'a>(rows: &Range<u32>, row: impl Fn(u32) -> &'a [u8]) -> [&'a [u8]; LANES] {
     std::array::from_fn(|index| row((rows.start + index as u32).min(rows.end - 1)))
 }
 
