@@ -10,6 +10,9 @@ use crate::error::PipelineError;
 use crate::geometry::Size;
 use crate::transcode::Transcoder;
 
+/// What a large image took is given back, since every thread meets one at some time.
+const HELD_BYTES_MAX: usize = 32 << 20;
+
 /// Checks and measures images with the decoder that training uses, so both agree on what is a bad sample.
 #[derive(Debug, Default)]
 pub struct Examiner {
@@ -23,12 +26,14 @@ impl Examiner {
         let transcoder = idle().pop();
         let mut transcoder = transcoder.unwrap_or_default();
         let result = work(&mut transcoder);
-        idle().push(transcoder);
+        if transcoder.held_bytes() <= HELD_BYTES_MAX {
+            idle().push(transcoder);
+        }
         result.map_err(|error| error.to_string())
     }
 
     fn with_pixels<T>(&self, bytes: &[u8], look: impl FnOnce(&[u8], Size) -> T) -> Result<T, String> {
-        self.with_transcoder(|transcoder| transcoder.decoder.whole(bytes).map(|(pixels, size)| look(pixels, size)))
+        self.with_transcoder(|transcoder| transcoder.whole(bytes, look))
     }
 }
 

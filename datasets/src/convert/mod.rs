@@ -23,6 +23,7 @@ mod options;
 mod plan;
 mod readers;
 mod record;
+mod room;
 mod shards;
 mod staging;
 #[cfg(test)]
@@ -41,10 +42,11 @@ use self::commit::Committer;
 use self::configuration::configuration;
 use self::destination::Destination;
 use self::finish::{report, report_part, write_manifests};
-use self::look::{bytes_in_flight, look};
+use self::look::{Examining, bytes_in_flight, look};
 use self::plan::Plan;
 use self::readers::read_in_order;
 use self::record::{LeftOutKind, UnitRecord};
+use self::room::DecodeRoom;
 use self::shards::ShardFormat;
 use self::staging::{Begun, Head};
 use self::work::{Task, Work};
@@ -134,6 +136,7 @@ fn make_units(
     let task = Task { source, plan, options, format, folder: staging.folder(), units: staging.units() };
     let positions = plan.positions(first_unit..units.end);
     let all = plan.positions(units);
+    let examining = Examining { examiner, room: DecodeRoom::default() };
     let made = thread::scope(|scope| {
         let (committer, jobs) = Committer::start(scope, staging)?;
         let mut work = Work::begin(&task, jobs, first_unit, &records, all.end - all.start);
@@ -145,7 +148,7 @@ fn make_units(
             |ticket| bytes_in_flight(source.bytes(at(ticket)), options.encode),
             |ticket| {
                 let measure = is_measured(positions.start + ticket, plan.images(), options);
-                look(source, at(ticket), options, measure, examiner)
+                look(source, at(ticket), options, measure, &examining)
             },
             |ticket, looked| {
                 work.take(positions.start + ticket, looked)?;

@@ -152,6 +152,11 @@ impl Decoder {
         Ok((pixels, header.size))
     }
 
+    /// Bytes that are kept for the next picture.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.raw.capacity() + self.pixels.capacity() + self.jpeg.held_bytes()
+    }
+
     /// Decodes at least the pixels of `wanted` to RGB, and gives back which box of the picture that is.
     fn rgb<'a>(
         &'a mut self,
@@ -184,6 +189,11 @@ fn check_size(size: Size) -> Result<(), PipelineError> {
         return Ok(());
     }
     Err(PipelineError::TooLarge { width: size.width, height: size.height, max_px: MAX_IMAGE_PX })
+}
+
+/// Whether a JPEG is progressive.
+pub(crate) fn is_progressive(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xd8, 0xff]) && jpeg_markers::is_progressive(bytes)
 }
 
 fn generic_format(bytes: &[u8]) -> Result<ImageFormat, PipelineError> {
