@@ -18,6 +18,7 @@ pub mod decode;
 pub mod error;
 pub mod examine;
 pub mod geometry;
+mod give_back;
 pub mod jpeg;
 pub mod mask;
 pub mod orientation;

@@ -34,7 +34,7 @@ def many(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, many):
     """The port of a server whose bucket `data` holds what `files` makes."""
     server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -44,6 +44,9 @@ def server(tmp_path_factory):
     for path in sources(tmp_path_factory).rglob("*"):
         if path.is_file():
             bucket.put_object(Key=str(path.relative_to(sources.folder)), Body=path.read_bytes(), ACL="public-read")
+    for link in many.iterdir():
+        for path in link.resolve().rglob("*.*"):
+            bucket.put_object(Key=f"many/{link.name}/{path.relative_to(link.resolve())}", Body=path.read_bytes())
     yield port
     server.stop()
 
@@ -199,6 +202,26 @@ def test_large_shards_go_in_parts(server, many, tmp_path):
     assert max(map(len, expected.values())) > 8 << 20
     assert objects(server, "large/shards") == expected
     proxy.close()
+
+
+def test_killed_conversions_from_buckets_are_resumed(server, many, tmp_path):
+    arguments = ["convert", "s3://data/many", tmp_path / "shards", *SMALL]
+    for moment in [1, 50, 100, 30]:
+        read = []
+
+        def kill_at(method, path):
+            if method == "GET" and path.startswith("/data/many/"):
+                read.append(path)
+                if len(read) == moment:
+                    process.kill()
+
+        proxy = FaultyProxy(server, seen=kill_at)
+        process = start(proxy.port, *arguments, "--resume")
+        assert finish(process).returncode == -9
+        proxy.close()
+    succeed(server, *arguments, "--resume")
+    patchstream("convert", many, tmp_path / "expected", *SMALL)
+    assert files(tmp_path / "shards") == files(tmp_path / "expected")
 
 
 def test_killed_conversions_are_resumed(server, many, tmp_path):

@@ -152,11 +152,6 @@ impl Decoder {
         Ok((pixels, header.size))
     }
 
-    /// Bytes that are kept for the next picture.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.raw.capacity() + self.pixels.capacity() + self.jpeg.held_bytes()
-    }
-
     /// Decodes at least the pixels of `wanted` to RGB, and gives back which box of the picture that is.
     fn rgb<'a>(
         &'a mut self,

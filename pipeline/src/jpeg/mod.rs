@@ -120,11 +120,6 @@ impl Decoder {
         }
     }
 
-    /// Bytes of samples that are kept for the next picture.
-    pub fn held_bytes(&self) -> usize {
-        self.planes.iter().map(|plane| plane.samples.capacity()).sum()
-    }
-
     /// Decodes at least the pixels of `crop`, and what enlarging chroma needs beside them.
     ///
     /// `segments` may give the offset in `bytes` of every restart segment of the scan, the first included; then nothing is

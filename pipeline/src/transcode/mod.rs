@@ -15,6 +15,7 @@ use patchstream_datasets::convert::Encode;
 use crate::decode::{DecodeMode, Decoder, is_progressive};
 use crate::error::PipelineError;
 use crate::geometry::{PixelBox, Size};
+use crate::give_back::give_back_memory;
 use crate::resize::Resizer;
 use crate::transform::View;
 use turbojpeg::{Compressor, Transformer};
@@ -70,18 +71,16 @@ impl Transcoder {
         Ok(look(pixels, size))
     }
 
-    /// Bytes that are kept for the next image.
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.decoder.held_bytes() + self.resized.capacity() + self.upright.capacity()
-    }
-
     /// A large progressive JPEG as a baseline one of the same coefficients, so of the same pixels; nothing for all others.
     /// Coefficients and pixels of such a picture are so not in memory together.
     fn baseline(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         if !is_progressive(bytes) || self.decoder.header(bytes, false).ok()?.size.pixels() < LARGE_PX {
             return None;
         }
-        self.transformer.baseline_of(bytes)
+        let baseline = self.transformer.baseline_of(bytes);
+        // The coefficients, before the pixels come.
+        give_back_memory();
+        baseline
     }
 
     /// The same JPEG with restart markers; nothing for what is no JPEG, or one that cannot be transcoded without loss.
