@@ -8,7 +8,7 @@ use patchstream_datasets::{ImageExaminer, PixelSums, Transcoded};
 
 use crate::error::PipelineError;
 use crate::geometry::Size;
-use crate::give_back::give_back_memory;
+use crate::memory::give_back_memory;
 use crate::transcode::Transcoder;
 
 /// What images of so many pixels took is given back, since every thread meets one at some time.

@@ -15,7 +15,7 @@ use patchstream_datasets::convert::Encode;
 use crate::decode::{DecodeMode, Decoder, is_progressive};
 use crate::error::PipelineError;
 use crate::geometry::{PixelBox, Size};
-use crate::give_back::give_back_memory;
+use crate::memory::give_back_memory;
 use crate::resize::Resizer;
 use crate::transform::View;
 use turbojpeg::{Compressor, Transformer};

@@ -19,6 +19,7 @@ const QUALITY: NonZeroU8 = NonZeroU8::new(90).unwrap();
 const REMOTE_WORKERS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
 pub(crate) fn run(arguments: &ConvertArgs, quiet: bool) -> anyhow::Result<()> {
+    patchstream_pipeline::memory::reuse_freed_memory();
     let options = options(arguments)?;
     let source = sources::open(&arguments.source, &arguments.from.options())?;
     let bar = ImageBar::start("converting", quiet);
