@@ -27,6 +27,9 @@ pub mod rows;
 pub mod schema;
 pub mod sources;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 mod direct;
 mod fetch;
 mod guard;
