@@ -13,12 +13,10 @@ use crate::error::{DatasetError, Instead};
 use crate::faults::{Faults, Injector};
 use crate::group::{EncodedGroup, FetchedRanges, Footer};
 use crate::guard::guarded;
-use crate::manifest::{MANIFEST_FILE, Manifest, RowGroupEntry};
+use crate::manifest::{MANIFEST_BYTES_MAX, MANIFEST_FILE, Manifest, RowGroupEntry};
 use crate::sources::ImageSource;
 use crate::store::Store;
 
-/// A larger manifest is refused; it would describe about a hundred million row groups.
-const MANIFEST_BYTES_MAX: u64 = 4 << 30;
 /// A larger footer is refused.
 const FOOTER_BYTES_MAX: u64 = 64 << 20;
 /// So many footers stay in memory, some ten kilobytes each.
@@ -40,7 +38,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens the data set at a local path or `file://` URL. Reads the manifest and nothing else.
+    /// Opens the data set at a local path, or at a URL of an object store. Reads the manifest and nothing else.
     ///
     /// # Errors
     ///
@@ -74,18 +72,7 @@ impl Dataset {
         let runtime = runtime()?;
         let bytes = match runtime.block_on(store.read_all(MANIFEST_FILE, MANIFEST_BYTES_MAX)) {
             Err(DatasetError::ShardMissing { .. }) => {
-                // A manifest that cannot be read is one that is there.
-                let has = |file: &str| {
-                    let read = runtime.block_on(store.read_all(file, MANIFEST_BYTES_MAX));
-                    !matches!(read, Err(DatasetError::ShardMissing { .. }))
-                };
-                let instead = if has("train/manifest.parquet") {
-                    Instead::Splits
-                } else if has("units/conversion.json") {
-                    Instead::Part
-                } else {
-                    Instead::Nothing
-                };
+                let instead = runtime.block_on(what_instead(&store));
                 return Err(DatasetError::ManifestMissing { location: store.location().to_owned(), instead });
             }
             fetched => fetched?.bytes,
@@ -149,8 +136,24 @@ fn runtime() -> std::io::Result<Runtime> {
         .worker_threads(1)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("patchstream-fetch")
-        .enable_time()
+        .enable_all()
         .build()
+}
+
+/// What lies where there is no manifest.
+async fn what_instead(store: &Store) -> Instead {
+    // Splits are looked for first, because parts of them have both.
+    match store.read_all("train/manifest.parquet", MANIFEST_BYTES_MAX).await {
+        Err(DatasetError::ShardMissing { .. }) => {}
+        // A manifest that cannot be read is one that is there.
+        _ => return Instead::Splits,
+    }
+    let head = store.read_all("units/conversion.json", MANIFEST_BYTES_MAX).await;
+    match head.map(|head| serde_json::from_slice::<serde_json::Value>(&head.bytes)) {
+        Ok(Ok(head)) if head["part"].is_null() => Instead::Unfinished,
+        Ok(_) => Instead::Part,
+        Err(_) => Instead::Nothing,
+    }
 }
 
 /// Where rows come from.

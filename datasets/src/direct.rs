@@ -10,6 +10,7 @@ use crate::faults::Injector;
 use crate::group::EncodedGroup;
 use crate::manifest::{Manifest, RowGroupEntry};
 use crate::sources::{ImageSource, ReadFailure};
+use crate::store::reason_of;
 
 /// Image bytes of a row group.
 const GROUP_BYTES: u64 = 16 << 20;
@@ -79,7 +80,7 @@ impl Direct {
         while let Err(error) = faults.strike().await {
             if retries + 1 == ATTEMPTS {
                 let path = self.source.location().to_owned();
-                return Err(DatasetError::Read { path, attempts: ATTEMPTS, source: error });
+                return Err(DatasetError::Read { path, attempts: ATTEMPTS, reason: reason_of(&error) });
             }
             tokio::time::sleep(PAUSE).await;
             retries += 1;

@@ -189,14 +189,24 @@ pub enum DatasetError {
         source: ParquetError,
     },
     /// Reading failed, though it was tried several times where that can help.
-    #[error("cannot read `{path}` after {attempts} attempts: {source}")]
+    #[error("cannot read `{path}` after {attempts} attempts: {reason}")]
     Read {
         /// The object's location.
         path: String,
         /// How often it was tried.
         attempts: u32,
         /// Why not.
-        source: object_store::Error,
+        reason: String,
+    },
+    /// An object far away could not be written, listed, looked at or removed.
+    #[error("cannot {action} `{path}`: {reason}")]
+    Remote {
+        /// What was tried.
+        action: &'static str,
+        /// The object's location.
+        path: String,
+        /// Why not.
+        reason: String,
     },
     /// A location that this build cannot open.
     #[error("cannot open `{location}`: {reason}")]
@@ -322,6 +332,8 @@ pub enum Instead {
     Splits,
     /// A part that has to be merged with others.
     Part,
+    /// What a conversion has finished until now.
+    Unfinished,
 }
 
 impl DatasetError {

@@ -27,11 +27,15 @@ pub mod rows;
 pub mod schema;
 pub mod sources;
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 mod direct;
 mod fetch;
 mod guard;
 mod header;
 mod local;
+mod remote;
 mod store;
 #[cfg(test)]
 mod testing;
@@ -45,5 +49,6 @@ pub use fetch::{FetchSnapshot, FetchStats};
 pub use group::{EncodedGroup, EncodedRow};
 pub use manifest::{Manifest, PixelStats, RowGroupEntry};
 pub use plan::{Cursor, EpochPlan, LastBatch, Schedule, Share, Shuffle};
+pub use remote::is_remote;
 pub use rows::{PlannedRow, Replacer, RowStream, Stopper};
 pub use sources::{ImageSource, ReadFailure};

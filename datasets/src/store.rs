@@ -1,4 +1,4 @@
-//! Access to the bytes of a data set, local now and remote by the same calls.
+//! Access to the bytes of a data set, local and remote by the same calls.
 
 use std::ops::Range;
 use std::path::Path as FilePath;
@@ -14,18 +14,20 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::DatasetError;
 use crate::faults::{Faults, Injector};
 use crate::local::LocalFiles;
+use crate::remote::{self, Naming, Place};
 
 /// A read that fails for a reason that may pass is tried so often.
 const ATTEMPTS: u32 = 4;
 /// The pause before the second attempt; each further one is twice as long.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The folder, or later the bucket and prefix, in which a data set lies.
-#[derive(Debug)]
+/// The folder, or the bucket and prefix, in which a data set lies.
 pub(crate) struct Store {
     objects: Arc<dyn ObjectStore>,
-    /// Ranges of local files are read past the object store, into memory that is used again.
-    local: LocalFiles,
+    prefix: Path,
+    naming: Naming,
+    /// Ranges of files on this machine are read past the object store, into memory that is used again.
+    local: Option<LocalFiles>,
     location: String,
     faults: Option<Injector>,
 }
@@ -37,11 +39,23 @@ pub(crate) struct Fetched {
     pub(crate) retries: u32,
 }
 
+/// The clients of object stores hold credentials, which must not come into any message.
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Store").field("location", &self.location).finish_non_exhaustive()
+    }
+}
+
 impl Store {
     /// # Errors
     ///
-    /// If the location is not a folder on this machine, as a path or a `file://` URL.
+    /// If the location is neither a folder on this machine, as a path or a `file://` URL, nor a URL of an object store.
     pub(crate) fn open(location: &str) -> Result<Store, DatasetError> {
+        if remote::is_remote(location) {
+            let Place { objects, path, naming } = remote::open(location)?;
+            let location = remote::shown(location).trim_end_matches('/').to_owned();
+            return Ok(Store { objects, prefix: path, naming, local: None, location, faults: None });
+        }
         let refuse = |reason: &str| DatasetError::Location { location: location.to_owned(), reason: reason.to_owned() };
         let path = match location.split_once("://") {
             Some(("file", path)) => percent_decoded(path).ok_or_else(|| refuse("the URL is not valid"))?,
@@ -56,9 +70,10 @@ impl Store {
             Err(error) => return Err(error.into()),
         }
         let objects = LocalFileSystem::new_with_prefix(folder).map_err(|error| refuse(&error.to_string()))?;
-        let local = LocalFiles::new(folder.to_owned());
+        let local = Some(LocalFiles::new(folder.to_owned()));
         let location = path.trim_end_matches('/').to_owned();
-        Ok(Store { objects: Arc::new(objects), local, location, faults: None })
+        let (objects, prefix) = (Arc::new(objects), Path::default());
+        Ok(Store { objects, prefix, naming: Naming::Plain, local, location, faults: None })
     }
 
     /// The same store, whose reads meet faults.
@@ -102,6 +117,18 @@ impl Store {
         self.read(file, None, 0, length_max).await
     }
 
+    /// The objects, for whoever writes or lists them.
+    pub(crate) fn objects(&self) -> &Arc<dyn ObjectStore> {
+        &self.objects
+    }
+
+    /// Where a file of the data set lies among the objects.
+    pub(crate) fn object(&self, file: &str) -> Result<Path, DatasetError> {
+        let refuse = |reason| DatasetError::Location { location: self.path_of(file), reason };
+        let file = self.naming.parse(file).map_err(refuse)?;
+        Ok(self.prefix.parts().chain(file.parts()).collect())
+    }
+
     async fn read(
         &self,
         file: &str,
@@ -110,8 +137,7 @@ impl Store {
         length_max: u64,
     ) -> Result<Fetched, DatasetError> {
         let name = self.path_of(file);
-        let path = Path::parse(file)
-            .map_err(|error| DatasetError::Location { location: name.clone(), reason: error.to_string() })?;
+        let path = self.object(file)?;
         let mut retries = 0;
         loop {
             let error = match self.read_once(&path, range.clone(), length_max).await {
@@ -123,15 +149,17 @@ impl Store {
                 Err(Error::NotFound { .. }) => return Err(DatasetError::ShardMissing { path: name }),
                 Err(error) => error,
             };
-            if let Ok(meta) = self.objects.head(&path).await
+            // A range beyond the end fails like anything else; the length tells.
+            if retries == 0
+                && let Ok(meta) = self.objects.head(&path).await
                 && meta.size < needed_end
             {
                 return Err(DatasetError::ShardTruncated { path: name, expected: needed_end, got: meta.size });
             }
             if retries + 1 == ATTEMPTS || is_final(&error) {
-                return Err(DatasetError::Read { path: name, attempts: retries + 1, source: error });
+                return Err(DatasetError::Read { path: name, attempts: retries + 1, reason: reason_of(&error) });
             }
-            tracing::warn!("reading `{name}` failed and is tried again: {error}");
+            tracing::warn!("reading `{name}` failed and is tried again: {}", reason_of(&error));
             tokio::time::sleep(PAUSE * 2_u32.pow(retries)).await;
             retries += 1;
         }
@@ -147,8 +175,8 @@ impl Store {
         if let Some(faults) = &self.faults {
             faults.strike().await?;
         }
-        if let Some(GetRange::Bounded(range)) = range {
-            return self.local.read(path.as_ref(), range).await.map(Some);
+        if let (Some(local), Some(GetRange::Bounded(range))) = (&self.local, &range) {
+            return local.read(path.as_ref(), range.clone()).await.map(Some);
         }
         let options = GetOptions { range, ..GetOptions::default() };
         let answer = self.objects.get_opts(path, options).await?;
@@ -161,11 +189,43 @@ impl Store {
     }
 }
 
+/// What an error says, with what it says about its causes, and without credentials.
+pub(crate) fn reason_of(error: &Error) -> String {
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !reason.contains(&text) {
+            reason.push_str(&format!(": {text}"));
+        }
+        cause = error.source();
+    }
+    remote::without_secrets(&reason)
+}
+
+/// Repeats what failed for a reason that may pass. The clients repeat most requests, but not those whose answer was cut off.
+pub(crate) async fn persistently<T>(mut attempt: impl AsyncFnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut retries = 0;
+    loop {
+        match attempt().await {
+            Err(error) if retries + 1 < ATTEMPTS && !is_final(&error) => {
+                tracing::warn!("a request failed and is sent again: {}", reason_of(&error));
+            }
+            done => return done,
+        }
+        tokio::time::sleep(PAUSE * 2_u32.pow(retries)).await;
+        retries += 1;
+    }
+}
+
 /// Whether trying again cannot help.
 fn is_final(error: &Error) -> bool {
     matches!(
         error,
-        Error::PermissionDenied { .. }
+        Error::NotFound { .. }
+            | Error::AlreadyExists { .. }
+            | Error::Precondition { .. }
+            | Error::PermissionDenied { .. }
             | Error::Unauthenticated { .. }
             | Error::InvalidPath { .. }
             | Error::NotSupported { .. }
@@ -194,7 +254,7 @@ mod tests {
         assert_eq!(Store::open(path).unwrap().location(), path);
         assert_eq!(Store::open(&format!("file://{}", path.replace('t', "%74"))).unwrap().location(), path);
         for (location, message) in [
-            ("s3://bucket/prefix", "the scheme `s3` is not supported"),
+            ("ftp://bucket/prefix", "the scheme `ftp` is not supported"),
             ("/no/such/folder", "it does not exist"),
             ("/dev/null", "it is not a folder"),
             ("file:///%zz", "the URL is not valid"),

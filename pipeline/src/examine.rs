@@ -8,7 +8,11 @@ use patchstream_datasets::{ImageExaminer, PixelSums, Transcoded};
 
 use crate::error::PipelineError;
 use crate::geometry::Size;
+use crate::memory::give_back_memory;
 use crate::transcode::Transcoder;
+
+/// What images of so many pixels took is given back, since every thread meets one at some time.
+const LARGE_PX: u64 = 16_000_000;
 
 /// Checks and measures images with the decoder that training uses, so both agree on what is a bad sample.
 #[derive(Debug, Default)]
@@ -18,17 +22,27 @@ pub struct Examiner {
 }
 
 impl Examiner {
-    fn with_transcoder<T>(&self, work: impl FnOnce(&mut Transcoder) -> Result<T, PipelineError>) -> Result<T, String> {
+    fn with_transcoder<T>(
+        &self,
+        bytes: &[u8],
+        work: impl FnOnce(&mut Transcoder) -> Result<T, PipelineError>,
+    ) -> Result<T, String> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let transcoder = idle().pop();
         let mut transcoder = transcoder.unwrap_or_default();
         let result = work(&mut transcoder);
-        idle().push(transcoder);
+        let is_large = transcoder.decoder.header(bytes, false).is_ok_and(|header| header.size.pixels() >= LARGE_PX);
+        if is_large {
+            drop(transcoder);
+            give_back_memory();
+        } else {
+            idle().push(transcoder);
+        }
         result.map_err(|error| error.to_string())
     }
 
     fn with_pixels<T>(&self, bytes: &[u8], look: impl FnOnce(&[u8], Size) -> T) -> Result<T, String> {
-        self.with_transcoder(|transcoder| transcoder.decoder.whole(bytes).map(|(pixels, size)| look(pixels, size)))
+        self.with_transcoder(bytes, |transcoder| transcoder.whole(bytes, look))
     }
 }
 
@@ -62,7 +76,7 @@ impl ImageExaminer for Examiner {
         encode: Encode,
         tile_index: Option<NonZeroU16>,
     ) -> Result<Option<Transcoded>, String> {
-        self.with_transcoder(|transcoder| transcoder.transcode(bytes, encode, tile_index))
+        self.with_transcoder(bytes, |transcoder| transcoder.transcode(bytes, encode, tile_index))
     }
 }
 

@@ -20,6 +20,7 @@ pub mod examine;
 pub mod geometry;
 pub mod jpeg;
 pub mod mask;
+pub mod memory;
 pub mod orientation;
 pub mod patchify;
 pub mod quarantine;

@@ -78,6 +78,7 @@ pub(crate) enum Command {
   patchstream convert photos/ shards/
   patchstream convert photos.csv shards/ --label-column species
   patchstream convert 'imagenet-train-{000..146}.tar' shards/
+  patchstream convert s3://bucket/photos s3://bucket/shards
   patchstream convert mnist/ shards/ --from-split train
   patchstream convert photos/ shards/ --check decode --on-bad fail
   patchstream convert photos/ shards/ --encode jpeg --max-side 500 --tile-index
@@ -86,12 +87,16 @@ pub(crate) enum Command {
 
 With `--split val=...` the data sets are shards/train and shards/val.
 
-Images in sub-folders get the first folder's name as their class; images beside each other have no label.")]
+Images in sub-folders get the first folder's name as their class; images beside each other have no label.
+
+Credentials, endpoints and regions of object stores come from the environment, as AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL,
+GOOGLE_APPLICATION_CREDENTIALS or AZURE_STORAGE_ACCOUNT_NAME.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct ConvertArgs {
-    /// Folder of images, or file with images; `{000..099}` stands for many files
+    /// Folder of images, or file with images, here or as a URL (s3, gs, az; http and https for files); `{000..099}` stands
+    /// for many files
     pub(crate) source: String,
-    /// Folder to write; it must not exist
+    /// Folder to write, here or as a URL (s3, gs, az); it must not exist
     pub(crate) destination: PathBuf,
 
     #[command(flatten)]
@@ -153,7 +158,7 @@ pub(crate) struct ConvertArgs {
     /// Bytes of a shard file
     #[arg(long, value_name = "MIB", default_value = "256")]
     pub(crate) shard_mib: std::num::NonZeroU32,
-    /// Threads that read and check images; as many as there are cores unless given
+    /// Threads that read and check images; as many as there are cores unless given, 16 where the source is far away
     #[arg(long, value_name = "THREADS")]
     pub(crate) workers: Option<std::num::NonZeroUsize>,
     /// Replace a data set that is already there

@@ -1,14 +1,15 @@
-//! Brings finished units to the disk, in order, while the next ones are being written.
+//! Brings finished units to the disk, or to where they are sent, in order, while the next ones are being written.
 //!
 //! Syncing takes as long as writing, or longer. So shards are synced from here while they grow, and a unit's last sync goes
 //! on while the next unit is made.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
+use super::destination::Destination;
 use super::record::UnitRecord;
 use super::shards::WrittenShard;
 use crate::error::DatasetError;
@@ -38,13 +39,15 @@ pub(super) struct Committer<'scope> {
 }
 
 impl<'scope> Committer<'scope> {
-    /// Starts the thread; records go to the folder `units`.
-    pub(super) fn start(scope: &'scope Scope<'scope, '_>, units: &Path) -> Result<(Self, Sender<Job>), DatasetError> {
+    /// Starts the thread.
+    pub(super) fn start(
+        scope: &'scope Scope<'scope, '_>,
+        destination: &'scope Destination,
+    ) -> Result<(Self, Sender<Job>), DatasetError> {
         let (sender, receiver) = bounded(QUEUE);
-        let units = units.to_owned();
         let thread = thread::Builder::new()
             .name("patchstream-commit".to_owned())
-            .spawn_scoped(scope, move || commit_all(&units, &receiver))?;
+            .spawn_scoped(scope, move || commit_all(destination, &receiver))?;
         Ok((Committer { thread }, sender))
     }
 
@@ -54,18 +57,14 @@ impl<'scope> Committer<'scope> {
     }
 }
 
-fn commit_all(units: &Path, jobs: &Receiver<Job>) -> Result<Vec<UnitRecord>, DatasetError> {
+fn commit_all(destination: &Destination, jobs: &Receiver<Job>) -> Result<Vec<UnitRecord>, DatasetError> {
     let mut records = Vec::new();
     for job in jobs {
         match job {
             // The kernel reports a failed write once only, so its error counts here as it does at the end.
-            Job::Flush(file) => file.sync_data()?,
+            Job::Flush(file) => destination.flush(&file)?,
             Job::Commit(mut unit) => {
-                for (preliminary, path, shard) in &unit.shards {
-                    shard.file.sync_all()?;
-                    fs_err::rename(preliminary, path)?;
-                }
-                unit.record.save(units, unit.number)?;
+                destination.commit(&unit)?;
                 unit.record.forget_rows();
                 records.push(unit.record);
             }

@@ -5,12 +5,12 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
 use super::LEDGER_FILE;
 use super::configuration::SPLIT_KEY;
+use super::destination::Finished;
 use super::record::{LeftOutKind, UnitRecord};
 use super::staging::{Head, UNITS, shard_name, split_folder};
 use crate::error::DatasetError;
@@ -87,19 +87,23 @@ fn write_ledger(folder: &Path, records: &[UnitRecord]) -> Result<(), DatasetErro
     Ok(ledger.get_ref().sync_all()?)
 }
 
-/// The report on a data set, or on all splits of one, from what lies on the disk.
+/// The report on a data set, or on all splits of one, from what lies at the destination.
 pub(super) fn report(destination: &Path, head: &Head) -> Result<ConvertReport, DatasetError> {
+    let files = Finished::open(destination)?;
     let mut report = ConvertReport { skipped: head.skipped, ..ConvertReport::default() };
     for split in &head.splits {
-        let folder = destination.join(split_folder(head.splits.len(), split));
-        let path = folder.join(MANIFEST_FILE);
-        let bytes = fs_err::read(&path)?;
+        let folder = split_folder(head.splits.len(), split);
+        let (path, sizes) = (folder.join(MANIFEST_FILE), files.sizes(&folder.to_string_lossy())?);
+        let name = destination.join(&path).to_string_lossy().into_owned();
+        let Some(bytes) = files.read(&path.to_string_lossy())? else {
+            return Err(DatasetError::ShardMissing { path: name });
+        };
         report.output_bytes += bytes.len() as u64;
-        let manifest = Manifest::parse(Bytes::from(bytes), &path.to_string_lossy())?;
+        let manifest = Manifest::parse(bytes, &name)?;
         for entry in manifest.row_groups() {
             report.image_bytes += entry.image_bytes;
             if entry.row_group == 0 {
-                report.output_bytes += fs_err::metadata(folder.join(&*entry.file))?.len();
+                report.output_bytes += sizes.get(&*entry.file).copied().unwrap_or(0);
             }
         }
         report.rows += manifest.rows();
@@ -114,15 +118,13 @@ pub(super) fn report(destination: &Path, head: &Head) -> Result<ConvertReport, D
             report.fingerprint = format!("{:016x}", manifest.fingerprint());
         }
     }
-    let ledger = destination.join(LEDGER_FILE);
-    if ledger.exists() {
-        for line in fs_err::read_to_string(&ledger)?.lines() {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_default();
-            match line["kind"].as_str() {
-                Some("small") => report.small += 1,
-                Some("duplicate") => report.duplicates += 1,
-                _ => report.bad += 1,
-            }
+    let ledger = files.read(LEDGER_FILE)?.unwrap_or_default();
+    for line in ledger.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let line: serde_json::Value = serde_json::from_slice(line).unwrap_or_default();
+        match line["kind"].as_str() {
+            Some("small") => report.small += 1,
+            Some("duplicate") => report.duplicates += 1,
+            _ => report.bad += 1,
         }
     }
     Ok(report)

@@ -6,6 +6,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::options::{Check, ConvertOptions, Encode};
 use super::record::LeftOutKind;
+use super::room::DecodeRoom;
 use crate::error::DatasetError;
 use crate::examine::{ImageExaminer, PixelSums, Transcoded};
 use crate::header::image_size;
@@ -52,7 +53,7 @@ pub(super) fn look(
     image: usize,
     options: &ConvertOptions,
     measure: bool,
-    examiner: &dyn ImageExaminer,
+    with: &Examining,
 ) -> Result<Looked, DatasetError> {
     let unread = |reason| {
         let outcome = Err(UnfitImage { kind: LeftOutKind::Bad, reason, xxh3: None });
@@ -70,7 +71,7 @@ pub(super) fn look(
     }
     let content = options.needs_content().then(|| xxh3_128(&bytes));
     // Code that panics over one image must not end a conversion of a million.
-    let examined = catch_unwind(AssertUnwindSafe(|| examine(&bytes, options, measure, examiner)))
+    let examined = catch_unwind(AssertUnwindSafe(|| examine(&bytes, options, measure, with)))
         .unwrap_or_else(|_| Err((LeftOutKind::Bad, "the decoder panicked".to_owned())));
     let xxh3 = options.dedupe.then(|| xxh3_64(&bytes));
     let outcome = match examined {
@@ -94,6 +95,12 @@ pub(super) fn bytes_in_flight(source_bytes: u64, encode: Encode) -> u64 {
     }
 }
 
+/// What looking at images needs.
+pub(super) struct Examining<'a> {
+    pub(super) examiner: &'a dyn ImageExaminer,
+    pub(super) room: DecodeRoom,
+}
+
 struct Examined {
     size: (u32, u32),
     /// There where the image is stored in another form.
@@ -105,10 +112,12 @@ fn examine(
     bytes: &[u8],
     options: &ConvertOptions,
     measure: bool,
-    examiner: &dyn ImageExaminer,
+    Examining { examiner, room }: &Examining,
 ) -> Result<Examined, (LeftOutKind, String)> {
     let bad = |reason: String| (LeftOutKind::Bad, reason);
     let size = image_size(bytes).map_err(bad)?;
+    let is_decoded = options.check == Check::Decode || options.encode != Encode::Keep || measure;
+    let _place = is_decoded.then(|| room.enter(bytes, size));
     if options.check == Check::Decode {
         examiner.check(bytes).map_err(bad)?;
     }

@@ -10,6 +10,7 @@ use arrow::array::{AsArray, RecordBatch};
 use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::destination::location_of;
 use super::finish::{ConvertReport, report, write_manifests};
 use super::options::Part;
 use super::record::{GroupRecord, LeftOut, RowKey, UnitRecord};
@@ -35,6 +36,10 @@ pub fn merge(
     overwrite: bool,
     progress: &dyn Fn(u64, u64),
 ) -> Result<ConvertReport, DatasetError> {
+    if let Some(far) = parts.iter().map(PathBuf::as_path).chain([destination]).find_map(location_of) {
+        let reason = "parts are merged on this machine: copy them here, and the data set back".to_owned();
+        return Err(DatasetError::Location { location: far.to_owned(), reason });
+    }
     let parts = open_parts(parts)?;
     let head = Head { part: None, ..parts[0].head.clone() };
     // A merge records nothing, so what a killed one has left is thrown away; an unfinished conversion is not.

@@ -4,7 +4,8 @@
 //! Threads (`readers`) read and `look` at the images, kept within a bound of bytes by a `turnstile`; this thread takes them in
 //! order and writes the `shards` of each unit (`work`); another one brings finished units to the disk and `record`s them
 //! (`commit`). All of it happens in a `staging` folder, where a conversion that was killed is resumed; when all units are there,
-//! manifests and ledger are made of their records (`finish`), and the folder is renamed to the destination.
+//! manifests and ledger are made of their records (`finish`), and the folder is renamed to the destination. A `destination`
+//! that is `far` away gets unit by unit, and the manifests last.
 //!
 //! Several machines make a part of the units each, and [`merge`] makes one data set of them.
 //!
@@ -13,6 +14,8 @@
 
 mod commit;
 mod configuration;
+mod destination;
+mod far;
 mod finish;
 mod look;
 mod merge;
@@ -20,6 +23,7 @@ mod options;
 mod plan;
 mod readers;
 mod record;
+mod room;
 mod shards;
 mod staging;
 #[cfg(test)]
@@ -36,13 +40,15 @@ pub use self::options::{Check, ConvertOptions, Encode, OnBad, Order, Part, Split
 
 use self::commit::Committer;
 use self::configuration::configuration;
+use self::destination::Destination;
 use self::finish::{report, report_part, write_manifests};
-use self::look::{bytes_in_flight, look};
+use self::look::{Examining, bytes_in_flight, look};
 use self::plan::Plan;
 use self::readers::read_in_order;
 use self::record::{LeftOutKind, UnitRecord};
+use self::room::DecodeRoom;
 use self::shards::ShardFormat;
-use self::staging::{Begun, Head, Remains, Staging};
+use self::staging::{Begun, Head};
 use self::work::{Task, Work};
 use crate::error::DatasetError;
 use crate::examine::ImageExaminer;
@@ -66,14 +72,14 @@ pub struct Progress {
     pub bad: u64,
 }
 
-/// Converts the images of `source` to a data set at `destination`.
+/// Converts the images of `source` to a data set at `destination`, a path or a URL of an object store.
 ///
 /// Calls `progress` for every image, from this thread. Does nothing if the same conversion has been there before.
 ///
 /// # Errors
 ///
-/// See [`DatasetError`]; the destination is then as it was before. What is finished is kept beside it, to be resumed, unless
-/// the error is about the images themselves.
+/// See [`DatasetError`]; the destination is then as it was before, but for one in an object store, where what is replaced goes
+/// first. What is finished is kept, to be resumed, unless the error is about the images themselves.
 pub fn convert(
     source: &dyn ImageSource,
     destination: &Path,
@@ -95,22 +101,20 @@ pub fn convert(
         units: plan.units(),
         images: plan.images(),
     };
-    let remains = match (options.resume, options.overwrite) {
-        (true, _) => Remains::Resume,
-        (false, true) => Remains::Clear,
-        (false, false) => Remains::Refuse,
-    };
-    let report_on = |destination: &Path| match options.part {
+    let report_on = || match options.part {
         None => report(destination, &head),
         Some(_) => report_part(destination, &head, plan.units_of(options.part)),
     };
-    let Begun::Work(staging) = Staging::begin(destination, &head, options.overwrite, remains)? else {
-        return Ok(ConvertReport { unchanged: true, ..report_on(destination)? });
+    let Begun::Work(staging) = Destination::begin(destination, &head, options)? else {
+        return Ok(ConvertReport { unchanged: true, ..report_on()? });
     };
     match make_units(source, &plan, options, &staging, examiner, progress)
         .and_then(|records| finish(source, &head, &staging, &records))
     {
-        Ok(()) => report_on(&staging.publish(&head)?),
+        Ok(()) => {
+            staging.publish(&head)?;
+            report_on()
+        }
         Err(error) => Err(staging.abandon(error)),
     }
 }
@@ -120,7 +124,7 @@ fn make_units(
     source: &dyn ImageSource,
     plan: &Plan,
     options: &ConvertOptions,
-    staging: &Staging,
+    staging: &Destination,
     examiner: &dyn ImageExaminer,
     progress: &dyn Fn(Progress),
 ) -> Result<Vec<UnitRecord>, DatasetError> {
@@ -132,8 +136,9 @@ fn make_units(
     let task = Task { source, plan, options, format, folder: staging.folder(), units: staging.units() };
     let positions = plan.positions(first_unit..units.end);
     let all = plan.positions(units);
+    let examining = Examining { examiner, room: DecodeRoom::default() };
     let made = thread::scope(|scope| {
-        let (committer, jobs) = Committer::start(scope, &task.units)?;
+        let (committer, jobs) = Committer::start(scope, staging)?;
         let mut work = Work::begin(&task, jobs, first_unit, &records, all.end - all.start);
         records.iter_mut().for_each(UnitRecord::forget_rows);
         let at = |ticket: u64| plan.image(positions.start + ticket);
@@ -143,7 +148,7 @@ fn make_units(
             |ticket| bytes_in_flight(source.bytes(at(ticket)), options.encode),
             |ticket| {
                 let measure = is_measured(positions.start + ticket, plan.images(), options);
-                look(source, at(ticket), options, measure, examiner)
+                look(source, at(ticket), options, measure, &examining)
             },
             |ticket, looked| {
                 work.take(positions.start + ticket, looked)?;
@@ -164,7 +169,7 @@ fn make_units(
 fn finish(
     source: &dyn ImageSource,
     head: &Head,
-    staging: &Staging,
+    staging: &Destination,
     records: &[UnitRecord],
 ) -> Result<(), DatasetError> {
     if head.part.is_some() {

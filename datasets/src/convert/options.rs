@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::{NonZeroU8, NonZeroU16, NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::thread::available_parallelism;
 
@@ -187,6 +188,9 @@ pub struct ConvertOptions {
     pub overwrite: bool,
     /// Go on with a conversion that was interrupted.
     pub resume: bool,
+    /// Where shards are made that are sent to an object store; there are three of them at most.
+    #[serde(skip)]
+    pub temporary: PathBuf,
 }
 
 impl Default for ConvertOptions {
@@ -211,6 +215,7 @@ impl Default for ConvertOptions {
             workers: available_parallelism().unwrap_or(NonZeroUsize::MIN),
             overwrite: false,
             resume: false,
+            temporary: std::env::temp_dir(),
         }
     }
 }

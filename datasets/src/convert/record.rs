@@ -2,12 +2,13 @@
 //!
 //! The record appears after the unit's shards have been brought to the disk, so where it lies, they are whole.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::staging::write_whole;
+use super::options::ConvertOptions;
+use super::staging::{shard_path, write_whole};
 use crate::error::DatasetError;
 use crate::examine::PixelAverage;
 use crate::manifest::RowGroupEntry;
@@ -108,18 +109,38 @@ impl UnitRecord {
         }
     }
 
+    /// Whether the unit's shards are as long as they were written; `bytes_of` tells the length of a file of the data set.
+    pub(super) fn is_whole(
+        &self,
+        unit: u32,
+        options: &ConvertOptions,
+        bytes_of: impl Fn(&Path) -> Option<u64>,
+    ) -> bool {
+        let is_there = |(split, record): (usize, &SplitRecord)| {
+            record.shard_bytes == 0 || bytes_of(&shard_path(options, split, unit)) == Some(record.shard_bytes)
+        };
+        self.splits.len() == options.splits.len() + 1 && self.splits.iter().enumerate().all(is_there)
+    }
+
     pub(super) fn save(&self, units: &Path, unit: u32) -> Result<(), DatasetError> {
-        write_whole(&path_of(units, unit), serde_json::json!(self).to_string().as_bytes())
+        write_whole(&units.join(record_name(unit)), &self.to_bytes())
+    }
+
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::json!(self).to_string().into_bytes()
+    }
+
+    /// What is not a record was not written by this version: the unit is made again.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<UnitRecord> {
+        serde_json::from_slice(bytes).ok()
     }
 
     /// The record of a unit, if the unit is finished.
     pub(super) fn load(units: &Path, unit: u32) -> Result<Option<UnitRecord>, DatasetError> {
-        let bytes = match fs_err::read(path_of(units, unit)) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            read => read?,
-        };
-        // What is not a record was not written by this version: the unit is made again.
-        Ok(serde_json::from_slice(&bytes).ok())
+        match fs_err::read(units.join(record_name(unit))) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            read => Ok(UnitRecord::from_bytes(&read?)),
+        }
     }
 }
 
@@ -137,8 +158,9 @@ pub(super) fn is_record(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "json") && stem.parse::<u32>().is_ok()
 }
 
-fn path_of(units: &Path, unit: u32) -> PathBuf {
-    units.join(format!("{unit:05}.json"))
+/// The name of the record of a unit.
+pub(super) fn record_name(unit: u32) -> String {
+    format!("{unit:05}.json")
 }
 
 mod hexadecimal {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::LEDGER_FILE;
+use super::commit::FinishedUnit;
 use super::configuration::difference;
 use super::options::{ConvertOptions, Part};
 use super::record::{UnitRecord, is_record};
@@ -24,7 +25,7 @@ use crate::manifest::{MANIFEST_FILE, Manifest};
 /// The folder of the records, inside the one that is being written.
 pub(super) const UNITS: &str = "units";
 /// What is being made, inside of [`UNITS`].
-const HEAD_FILE: &str = "conversion.json";
+pub(super) const HEAD_FILE: &str = "conversion.json";
 
 /// What is being made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,7 +58,7 @@ pub(super) enum Remains {
 }
 
 /// What there is to do for a destination.
-pub(super) enum Begun {
+pub(super) enum Begun<Staging> {
     /// It is there already, made as asked for.
     Finished,
     Work(Staging),
@@ -86,7 +87,7 @@ impl Staging {
         head: &Head,
         overwrite: bool,
         remains: Remains,
-    ) -> Result<Begun, DatasetError> {
+    ) -> Result<Begun<Staging>, DatasetError> {
         let destination = std::path::absolute(destination)?;
         let (Some(name), Some(parent)) = (destination.file_name(), destination.parent()) else {
             return Err(DatasetError::InvalidOption {
@@ -164,17 +165,22 @@ impl Staging {
         let mut records = Vec::new();
         for unit in units {
             let Some(record) = UnitRecord::load(&self.units(), unit)? else { break };
-            let is_there = |split: usize| {
-                let path = self.partial.join(shard_path(options, split, unit));
-                let bytes = record.splits[split].shard_bytes;
-                bytes == 0 || fs_err::metadata(path).is_ok_and(|metadata| metadata.len() == bytes)
-            };
-            if record.splits.len() != options.splits.len() + 1 || !(0..record.splits.len()).all(is_there) {
+            let bytes_of = |path: &Path| Some(fs_err::metadata(self.partial.join(path)).ok()?.len());
+            if !record.is_whole(unit, options, bytes_of) {
                 break;
             }
             records.push(record);
         }
         Ok(records)
+    }
+
+    /// Brings a unit to the disk and records it.
+    pub(super) fn commit(&self, unit: &FinishedUnit) -> Result<(), DatasetError> {
+        for (preliminary, path, shard) in &unit.shards {
+            shard.file.sync_all()?;
+            fs_err::rename(preliminary, path)?;
+        }
+        unit.record.save(&self.units(), unit.number)
     }
 
     fn count_records(&self) -> u64 {
@@ -295,7 +301,7 @@ fn is_finished(destination: &Path, head: &Head, overwrite: bool) -> Result<bool,
     if overwrite { Ok(same.is_ok()) } else { same.map(|()| true) }
 }
 
-fn check_same(destination: &Path, was: &Value, part: Option<Part>, head: &Head) -> Result<(), DatasetError> {
+pub(super) fn check_same(destination: &Path, was: &Value, part: Option<Part>, head: &Head) -> Result<(), DatasetError> {
     let differs = |option: String, was: String, is: String| {
         Err(DatasetError::DestinationDiffers { path: destination.to_owned(), option, was, is })
     };
@@ -348,16 +354,20 @@ fn check_contents(folder: &Path, splits: &[PathBuf]) -> Result<(), String> {
         let entry = entry.map_err(|error| error.to_string())?;
         let name = entry.file_name();
         let text = name.to_string_lossy();
-        let is_shard = text
-            .strip_suffix(".parquet")
-            .and_then(|stem| stem.rsplit_once('-'))
-            .is_some_and(|(_, number)| number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit()));
-        let is_ours = is_shard || [MANIFEST_FILE, LEDGER_FILE, UNITS].contains(&&*text);
-        if !is_ours && !splits.contains(&entry.path()) {
+        if !is_ours(&text) && !splits.contains(&entry.path()) {
             return Err(format!("`{text}` in it is not part of one"));
         }
     }
     Ok(())
+}
+
+/// Whether a file or folder is called like what a conversion writes.
+pub(super) fn is_ours(name: &str) -> bool {
+    let is_shard = name
+        .strip_suffix(".parquet")
+        .and_then(|stem| stem.rsplit_once('-'))
+        .is_some_and(|(_, number)| number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit()));
+    is_shard || [MANIFEST_FILE, LEDGER_FILE, UNITS].contains(&name)
 }
 
 /// Makes the folder `partial` if it is missing, and takes the lock on it.

@@ -5,6 +5,7 @@ use std::io;
 use parquet::errors::ParquetError;
 
 use super::{DatasetError, Instead};
+use crate::remote::is_remote;
 
 impl DatasetError {
     /// What the user can do about it, where that is not plain from the message.
@@ -38,7 +39,12 @@ impl DatasetError {
             Self::DestinationBusy { .. } => "wait for it to end, or choose another destination",
             Self::Io { source } => return io_hint(source).map(str::to_owned),
             Self::Write { source, .. } => return io_error_within(source).and_then(io_hint).map(str::to_owned),
-            Self::Location { .. } => "give a folder on this machine, as a path or a file:// URL",
+            Self::Location { .. } => {
+                "give a path on this machine, or a URL as s3://bucket/folder; credentials belong in the environment"
+            }
+            Self::Remote { path, .. } | Self::Read { path, .. } if is_remote(path) => {
+                "check the endpoint and the credentials in the environment, and what they allow"
+            }
             Self::ManifestMissing { location, instead } => match instead {
                 Instead::Nothing => {
                     "a folder of images becomes a data set with `patchstream convert <folder> <destination>`"
@@ -47,6 +53,7 @@ impl DatasetError {
                     return Some(format!("it holds splits, which are data sets: give `{location}/train`"));
                 }
                 Instead::Part => "it is a part: `patchstream merge` makes a data set of all parts",
+                Instead::Unfinished => "a conversion to it is not finished: repeat it with `--resume`",
             },
             Self::ManifestVersion { .. } => "convert the images again, or use the program that wrote the data set",
             Self::ShardMissing { .. } | Self::ShardTruncated { .. } => {
@@ -61,6 +68,7 @@ impl DatasetError {
             Self::SourceMissing { .. }
             | Self::InvalidOption { .. }
             | Self::Read { .. }
+            | Self::Remote { .. }
             | Self::OutOfRange { .. }
             | Self::Summary { .. }
             | Self::Internal { .. } => return None,

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, UInt32Type};
 use polars::prelude::{
-    ChunkAgg, ChunkQuantile, DataFrame, IntoColumn, NamedFrom, Series, UInt32Chunked, UInt64Chunked,
+    ChunkAgg, ChunkCast, ChunkCompareIneq, ChunkQuantile, DataFrame, DataType, Int64Chunked, IntoColumn, NamedFrom,
+    NewChunkedArray, Series, UInt32Chunked, UInt64Chunked,
 };
 
 use crate::dataset::Dataset;
@@ -22,7 +23,7 @@ const FORMAT_GROUPS: u64 = 4;
 /// Images with a shorter side than this are odd: most crops would be enlarged.
 const TINY_PX: u32 = 32;
 /// Images with a longer side of more than so many times the shorter one are odd.
-const ASPECT_MAX: u32 = 4;
+const ASPECT_MAX: u64 = 4;
 
 /// What is in a data set.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -187,23 +188,48 @@ struct SmallColumns {
 fn read_small_columns(dataset: &Dataset) -> Result<SmallColumns, DatasetError> {
     let manifest = dataset.manifest();
     let step = manifest.rows().div_ceil(SUMMARY_ROWS_MAX).max(1) as usize;
-    let (mut widths, mut heights, mut labels) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let none = |name: &str| UInt32Chunked::from_vec(name.into(), Vec::new());
+    let (widths, heights) = (none(WIDTH), none(HEIGHT));
+    let mut all = SmallColumns { rows: 0, widths, heights, labels: BTreeMap::new(), tiny: 0, extreme: 0 };
     for group in (0..manifest.row_groups().len()).step_by(step) {
         let batch = dataset.read_columns(group, &[LABEL, WIDTH, HEIGHT])?;
-        for label in batch.column(0).as_primitive::<Int64Type>().iter().flatten() {
-            *labels.entry(label).or_insert(0) += 1;
-        }
-        widths.extend_from_slice(batch.column(1).as_primitive::<UInt32Type>().values());
-        heights.extend_from_slice(batch.column(2).as_primitive::<UInt32Type>().values());
+        all.add(&column_frame(&batch)?)?;
     }
-    let sides =
-        || widths.iter().zip(&heights).map(|(&width, &height): (&u32, &u32)| (width.min(height), width.max(height)));
-    let tiny = sides().filter(|&(short, _)| short < TINY_PX).count() as u64;
-    let extreme =
-        sides().filter(|&(short, long)| long / ASPECT_MAX >= short && long > short * ASPECT_MAX).count() as u64;
-    let rows = widths.len() as u64;
-    let column = |name: &str, values: Vec<u32>| UInt32Chunked::from_vec(name.into(), values);
-    Ok(SmallColumns { rows, widths: column(WIDTH, widths), heights: column(HEIGHT, heights), labels, tiny, extreme })
+    Ok(all)
+}
+
+/// Labels, widths and heights of a row group.
+fn column_frame(batch: &RecordBatch) -> Result<DataFrame, DatasetError> {
+    let labels = Int64Chunked::from_iter_options(LABEL.into(), batch.column(0).as_primitive::<Int64Type>().iter());
+    let sides = |name: &str, column: usize| {
+        UInt32Chunked::from_slice(name.into(), batch.column(column).as_primitive::<UInt32Type>().values()).into_column()
+    };
+    Ok(DataFrame::new(batch.num_rows(), vec![labels.into_column(), sides(WIDTH, 1), sides(HEIGHT, 2)])?)
+}
+
+impl SmallColumns {
+    /// Adds the rows of a row group; so memory grows with two numbers a row.
+    fn add(&mut self, frame: &DataFrame) -> Result<(), DatasetError> {
+        let counted = frame.group_by([LABEL])?.select([WIDTH]).count()?;
+        let counts = counted.column(&format!("{WIDTH}_count"))?;
+        for (label, rows) in counted.column(LABEL)?.i64()?.iter().zip(counts.idx()?.iter()) {
+            if let Some(label) = label {
+                *self.labels.entry(label).or_insert(0) += u64::from(rows.unwrap_or(0));
+            }
+        }
+        let (widths, heights) = (frame.column(WIDTH)?.u32()?, frame.column(HEIGHT)?.u32()?);
+        let tiny = widths.lt(TINY_PX) | heights.lt(TINY_PX);
+        // Four times a side may not fit 32 bits.
+        let [wide, high] = [widths, heights].map(|sides| sides.cast(&DataType::UInt64));
+        let (wide, high) = (wide?.u64()?.clone(), high?.u64()?.clone());
+        let extreme = (&wide * ASPECT_MAX).lt(&high) | (&high * ASPECT_MAX).lt(&wide);
+        self.rows += frame.height() as u64;
+        self.tiny += u64::from(tiny.sum().unwrap_or(0));
+        self.extreme += u64::from(extreme.sum().unwrap_or(0));
+        self.widths.append(widths)?;
+        self.heights.append(heights)?;
+        Ok(())
+    }
 }
 
 fn class_counts(names: &[String], labels: &BTreeMap<i64, u64>) -> Vec<ClassCount> {

@@ -19,6 +19,9 @@ use crate::schema::SCHEMA_VERSION;
 /// The name of the manifest inside a data set.
 pub const MANIFEST_FILE: &str = "manifest.parquet";
 
+/// A larger manifest is refused; it would describe about a hundred million row groups.
+pub(crate) const MANIFEST_BYTES_MAX: u64 = 4 << 30;
+
 /// No row group is longer than this many bytes, so that a corrupt manifest cannot ask for any amount of memory. Parquet
 /// itself ends at 2 GiB a page.
 pub const GROUP_BYTES_MAX: u64 = 1 << 30;

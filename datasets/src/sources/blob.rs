@@ -5,41 +5,35 @@ use std::path::{Path, PathBuf};
 
 use fs_err::os::unix::fs::FileExt;
 
+use super::root::Root;
 use crate::error::DatasetError;
 
 /// Bytes that are read at once where a file is read from its beginning to its end.
 const CHUNK_BYTES: u64 = 256 << 10;
+/// The same for files far away, where each read costs a round trip.
+const REMOTE_CHUNK_BYTES: u64 = 8 << 20;
 
 /// A file, and its length when it was looked at. It is opened anew for every read, so that any number of them can be held.
 #[derive(Debug, Clone)]
 pub(super) struct Blob {
+    root: Root,
+    /// A path on this machine, or a URL.
     path: PathBuf,
     bytes: u64,
 }
 
 impl Blob {
-    /// A file; nothing if there is nothing of this name, or a folder.
-    pub(super) fn open(path: &Path) -> Result<Option<Blob>, DatasetError> {
-        match fs_err::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => Ok(None),
-            Ok(metadata) if metadata.is_file() => Ok(Some(Blob { path: path.to_owned(), bytes: metadata.len() })),
-            Ok(_) => {
-                let reason = "it is not a file".to_owned();
-                Err(DatasetError::SourceUnknown { path: path.to_owned(), reason })
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// A file that must be there.
-    pub(super) fn open_existing(path: &Path) -> Result<Blob, DatasetError> {
-        Blob::open(path)?.ok_or_else(|| DatasetError::SourceMissing { path: path.to_owned() })
+    pub(super) fn new(root: Root, path: PathBuf, bytes: u64) -> Blob {
+        Blob { root, path, bytes }
     }
 
     /// A file of another name in the same folder.
     pub(super) fn sibling(&self, name: &str) -> Result<Option<Blob>, DatasetError> {
-        Blob::open(&self.path.with_file_name(name))
+        self.root.blob(&self.path.with_file_name(name))
+    }
+
+    pub(super) fn root(&self) -> &Root {
+        &self.root
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -57,6 +51,9 @@ impl Blob {
 
     /// Appends the bytes from `offset` on, which lie inside the file, and leaves `into` as it was if that fails.
     pub(super) fn append(&self, offset: u64, bytes: u64, into: &mut Vec<u8>) -> Result<(), DatasetError> {
+        if let Root::Remote(files) = &self.root {
+            return files.append(&self.path.to_string_lossy(), offset, bytes, into);
+        }
         let before = into.len();
         into.resize(before + bytes as usize, 0);
         let read = fs_err::File::open(&self.path).and_then(|file| file.read_exact_at(&mut into[before..], offset));
@@ -84,7 +81,12 @@ impl Blob {
 
     /// Reads from the beginning, in large steps.
     pub(super) fn reader(&self) -> BlobReader {
-        BlobReader { blob: self.clone(), position: 0, chunk: Vec::new(), used: 0, chunk_bytes: CHUNK_BYTES }
+        let chunk_bytes = if self.is_remote() { REMOTE_CHUNK_BYTES } else { CHUNK_BYTES };
+        BlobReader { blob: self.clone(), position: 0, chunk: Vec::new(), used: 0, chunk_bytes }
+    }
+
+    fn is_remote(&self) -> bool {
+        matches!(self.root, Root::Remote(_))
     }
 
     /// An error about what stands in the file.
@@ -125,7 +127,9 @@ pub(super) struct BlobReader {
 impl BlobReader {
     /// For readers that jump often, and need few bytes where they land.
     pub(super) fn with_small_steps(mut self) -> Self {
-        self.chunk_bytes = 4096;
+        if !self.blob.is_remote() {
+            self.chunk_bytes = 4096;
+        }
         self
     }
 

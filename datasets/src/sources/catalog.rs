@@ -7,6 +7,7 @@ use super::blob::Blob;
 use super::folder::read_file;
 use super::labels::{LabelIndex, Labels};
 use super::pixels::Pixels;
+use super::root::Root;
 use super::spool::FinishedSpool;
 use super::{ImageSource, ReadFailure, SourceFormat};
 use crate::error::DatasetError;
@@ -41,7 +42,7 @@ pub(super) enum Content {
     /// Raw pixels, at places of the temporary file.
     RawSpooled(Pixels),
     /// Each image is a file of its own, below this folder.
-    Files(PathBuf),
+    Files(Root, PathBuf),
 }
 
 /// One image while it is listed.
@@ -157,7 +158,10 @@ impl ImageSource for Catalog {
                 spool()?.append(offset, bytes, &mut raw)?;
                 pixels.encode(&raw, into);
             }
-            Content::Files(folder) => read_file(folder.join(self.images.name(image)), bytes, into)?,
+            Content::Files(Root::Local, folder) => read_file(folder.join(self.images.name(image)), bytes, into)?,
+            Content::Files(root, folder) => {
+                Blob::new(root.clone(), folder.join(self.images.name(image)), bytes).append(0, bytes, into)?;
+            }
         }
         Ok(())
     }

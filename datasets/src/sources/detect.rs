@@ -3,19 +3,25 @@
 use std::path::Path;
 
 use super::blob::Blob;
+use super::root::Root;
 use super::split::{choose, split_of_file};
-use super::{FolderSource, ImageSource, SourceFormat, SourceOptions, braces, cifar, folder, idx, list, parquet, tar};
+use super::{
+    FolderSource, ImageSource, SourceFormat, SourceOptions, braces, cifar, folder, idx, list, parquet, remote_folder,
+    tar,
+};
 use crate::error::DatasetError;
+use crate::remote::{has_folders, is_remote};
 
 /// What lies somewhere: the files of a source of some kind, or a folder of images.
 enum Found {
-    Folder,
+    Folder(Root),
     Files(SourceFormat, Vec<Blob>),
 }
 
 /// Opens a source and lists its images.
 ///
-/// `location` is a file or a folder; `{000..099}` and `{a,b}` in it stand for several files.
+/// `location` is a file or a folder, on this machine or as a URL of an object store, or a file on the web; `{000..099}` and
+/// `{a,b}` in it stand for several files.
 ///
 /// # Errors
 ///
@@ -24,12 +30,13 @@ enum Found {
 pub fn open(location: &str, options: &SourceOptions) -> Result<Box<dyn ImageSource>, DatasetError> {
     let found = find(location, options.format)?;
     let format = match &found {
-        Found::Folder => SourceFormat::Folder,
+        Found::Folder(_) => SourceFormat::Folder,
         Found::Files(format, _) => *format,
     };
     check_options(format, options)?;
     let blobs = match found {
-        Found::Folder => {
+        Found::Folder(Root::Remote(remote)) => return Ok(Box::new(remote_folder::open(location, &remote, options)?)),
+        Found::Folder(Root::Local) => {
             return Ok(Box::new(FolderSource::open_split(Path::new(location), options.split.as_deref())?));
         }
         Found::Files(_, blobs) => {
@@ -65,9 +72,9 @@ fn unknown(location: &str, reason: impl Into<String>) -> DatasetError {
 }
 
 fn find(location: &str, wanted: Option<SourceFormat>) -> Result<Found, DatasetError> {
-    let path = Path::new(location);
+    let (root, path) = (Root::of(location)?, Path::new(location));
     // A name with braces that exists is meant as it is.
-    if let Some(blob) = Blob::open(path)? {
+    if let Some(blob) = root.blob(path)? {
         return match wanted {
             Some(SourceFormat::Folder) => Err(DatasetError::SourceNotFolder { path: path.to_owned() }),
             Some(format) => Ok(Found::Files(format, vec![blob])),
@@ -75,7 +82,7 @@ fn find(location: &str, wanted: Option<SourceFormat>) -> Result<Found, DatasetEr
         };
     }
     if let Some(paths) = braces::expand(location)? {
-        let blobs = paths.iter().map(|path| Blob::open_existing(Path::new(path))).collect::<Result<Vec<Blob>, _>>()?;
+        let blobs = paths.iter().map(|path| root.existing_blob(Path::new(path))).collect::<Result<Vec<Blob>, _>>()?;
         let format = match (wanted, blobs.first()) {
             (Some(format), _) => format,
             (None, Some(first)) => format_of_file(first)?,
@@ -83,19 +90,19 @@ fn find(location: &str, wanted: Option<SourceFormat>) -> Result<Found, DatasetEr
         };
         return Ok(Found::Files(format, blobs));
     }
-    if !path.exists() {
+    if matches!(root, Root::Local) && !path.exists() {
         return Err(DatasetError::SourceMissing { path: path.to_owned() });
     }
-    find_in_folder(path, wanted)
+    if is_remote(location) && !has_folders(location) {
+        let reason = "there is no such file, and the web has no folders to list; name the files, `{000..099}` for many";
+        return Err(DatasetError::Location { location: location.to_owned(), reason: reason.to_owned() });
+    }
+    find_in_folder(root, path, wanted)
 }
 
 /// A folder holds files of one kind, or else images. What lies deeper is not looked at: only images have sub-folders.
-fn find_in_folder(folder: &Path, wanted: Option<SourceFormat>) -> Result<Found, DatasetError> {
-    let mut names = Vec::new();
-    for entry in fs_err::read_dir(folder)? {
-        // What is not Unicode is none of the names that are known here.
-        names.extend(entry?.file_name().into_string());
-    }
+fn find_in_folder(root: Root, folder: &Path, wanted: Option<SourceFormat>) -> Result<Found, DatasetError> {
+    let mut names = root.children(folder)?;
     names.retain(|name| !name.starts_with('.'));
     names.sort_unstable();
     let format = match wanted {
@@ -104,13 +111,13 @@ fn find_in_folder(folder: &Path, wanted: Option<SourceFormat>) -> Result<Found, 
         None => names.iter().find_map(|name| format_of_name(name)).unwrap_or(SourceFormat::Folder),
     };
     if format == SourceFormat::Folder {
-        return Ok(Found::Folder);
+        return Ok(Found::Folder(root));
     }
     let names =
         names.iter().filter(|name| format_of_name(name) == Some(format) && *name != crate::manifest::MANIFEST_FILE);
     let mut blobs = Vec::new();
     for name in names {
-        blobs.extend(Blob::open(&folder.join(name))?);
+        blobs.extend(root.blob(&folder.join(name))?);
     }
     if blobs.is_empty() {
         let location = folder.to_string_lossy();

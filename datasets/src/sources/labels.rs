@@ -51,7 +51,7 @@ impl LabelTable {
     }
 
     /// All classes are names, numbered in their order.
-    fn finish_as_names(self) -> Labels {
+    pub(super) fn finish_as_names(self) -> Labels {
         let mut order: Vec<u32> = (0..self.texts.len() as u32).collect();
         order.sort_unstable_by(|&a, &b| self.texts[a as usize].cmp(&self.texts[b as usize]));
         let mut values = vec![0; order.len()];

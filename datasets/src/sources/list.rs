@@ -2,17 +2,20 @@
 //!
 //! Paths are relative to the folder in which the list lies.
 
-use std::io;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::blob::Blob;
 use super::catalog::{Catalog, Container, Content, Image, Images};
-use super::labels::LabelTable;
+use super::labels::{LabelIndex, LabelTable};
 use super::separated::{Records, read_line};
 use super::{SourceFormat, SourceOptions};
 use crate::error::DatasetError;
+use crate::remote::is_remote;
+
+/// So many files are looked at together.
+const LINES_AT_ONCE: usize = 4096;
 
 /// Columns with these names are taken for paths, in this order.
 const PATH_NAMES: [&str; 8] = ["path", "image", "file", "file_name", "filename", "image_path", "img", "filepath"];
@@ -44,18 +47,19 @@ pub(super) fn is_name(name: &str) -> bool {
 }
 
 pub(super) fn open(location: &str, blob: &Blob, options: &SourceOptions) -> Result<Catalog, DatasetError> {
-    let root = blob.path().parent().unwrap_or(Path::new("")).to_owned();
-    let mut listing = Listing { root: &root, blob, images: Images::default(), labels: LabelTable::default() };
+    let folder = blob.path().parent().unwrap_or(Path::new("")).to_owned();
+    let mut listing = Listing::begin(&folder, blob);
     match Syntax::of_name(&blob.name()).unwrap_or(Syntax::Comma) {
         Syntax::Comma => read_table(',', options, &mut listing)?,
         Syntax::Tab => read_table('\t', options, &mut listing)?,
         Syntax::JsonLines => read_objects(options, &mut listing)?,
     }
+    listing.look()?;
     let Listing { images, labels, .. } = listing;
     Ok(Catalog {
         format: SourceFormat::List,
         location: location.to_owned(),
-        containers: vec![Container { name: String::new(), content: Content::Files(root) }],
+        containers: vec![Container { name: String::new(), content: Content::Files(blob.root().clone(), folder) }],
         images,
         labels: labels.finish(),
         skipped: 0,
@@ -64,26 +68,53 @@ pub(super) fn open(location: &str, blob: &Blob, options: &SourceOptions) -> Resu
 }
 
 struct Listing<'a> {
-    root: &'a Path,
+    folder: &'a Path,
     blob: &'a Blob,
     images: Images,
     labels: LabelTable,
+    /// Lines whose files have not been looked at yet.
+    taken: Vec<Line>,
 }
 
-impl Listing<'_> {
+struct Line {
+    /// The path in the list, or where in the list a path is missing.
+    name: String,
+    label: LabelIndex,
+    /// Why there can be no image, where that is plain from the list.
+    bad: Option<&'static str>,
+}
+
+impl<'a> Listing<'a> {
+    fn begin(folder: &'a Path, blob: &'a Blob) -> Listing<'a> {
+        Listing { folder, blob, images: Images::default(), labels: LabelTable::default(), taken: Vec::new() }
+    }
+
     /// Takes the image that a line of the list names.
     fn take(&mut self, line: u64, path: &str, label: &str) -> Result<(), DatasetError> {
-        let image = Image { container: 0, name: path, label: self.labels.index(label), offset: 0, bytes: 0 };
-        if path.is_empty() {
-            let name = &format!("{}:{line}", self.blob.name());
-            self.images.push_bad(&Image { name, ..image }, "the list has no path there".to_owned());
-            return Ok(());
-        }
-        match fs_err::metadata(self.root.join(path)) {
-            Ok(metadata) if metadata.is_file() => self.images.push(&Image { bytes: metadata.len(), ..image }),
-            Ok(_) => self.images.push_bad(&image, "it is not a file".to_owned()),
-            Err(error) if is_no_name(&error) => self.images.push_bad(&image, "the file does not exist".to_owned()),
-            Err(error) => return Err(error.into()),
+        let label = self.labels.index(label);
+        let (name, bad) = if path.is_empty() {
+            (format!("{}:{line}", self.blob.name()), Some("the list has no path there"))
+        } else if is_remote(path) {
+            (path.to_owned(), Some("it is a URL; paths are those of files below the folder of the list"))
+        } else {
+            (path.to_owned(), None)
+        };
+        self.taken.push(Line { name, label, bad });
+        if self.taken.len() < LINES_AT_ONCE { Ok(()) } else { self.look() }
+    }
+
+    /// Looks at the files of all lines that were taken; many at once, because each may be far away.
+    fn look(&mut self) -> Result<(), DatasetError> {
+        let taken = std::mem::take(&mut self.taken);
+        let paths = taken.iter().filter(|line| line.bad.is_none()).map(|line| self.folder.join(&line.name)).collect();
+        let mut sizes = self.blob.root().sizes(paths)?.into_iter();
+        for Line { name, label, bad } in taken {
+            let image = Image { container: 0, name: &name, label, offset: 0, bytes: 0 };
+            let size = if let Some(bad) = bad { Err(bad) } else { sizes.next().unwrap_or(Err("it was not looked at")) };
+            match size {
+                Ok(bytes) => self.images.push(&Image { bytes, ..image }),
+                Err(reason) => self.images.push_bad(&image, reason.to_owned()),
+            }
         }
         Ok(())
     }
@@ -103,12 +134,6 @@ impl Listing<'_> {
         let reason = format!("no column is called like one of paths, only {names}");
         DatasetError::SourceUnknown { path: path.to_owned(), reason }
     }
-}
-
-/// Whether there is no file because there can be none: rubbish in a list is not a failing disk.
-fn is_no_name(error: &io::Error) -> bool {
-    use io::ErrorKind::{InvalidFilename, InvalidInput, NotADirectory, NotFound};
-    matches!(error.kind(), NotFound | NotADirectory | InvalidFilename | InvalidInput)
 }
 
 /// The position of the column that was asked for, or of the first that is called like one of `known`, in any case.

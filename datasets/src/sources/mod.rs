@@ -16,6 +16,8 @@ mod list;
 mod parquet;
 mod parquet_columns;
 mod pixels;
+mod remote_folder;
+mod root;
 mod separated;
 mod split;
 mod spool;

@@ -6,6 +6,8 @@ use crate::orientation::Orientation;
 const SOS: u8 = 0xda;
 /// End of image.
 const EOI: u8 = 0xd9;
+/// Frame of a progressive picture.
+const SOF2: u8 = 0xc2;
 /// Application segment 1, where EXIF lies.
 const APP1: u8 = 0xe1;
 
@@ -45,6 +47,13 @@ pub(super) fn orientation(bytes: &[u8]) -> Orientation {
         }
     });
     orientation.unwrap_or_default()
+}
+
+/// Whether the picture is progressive: all its coefficients must be in memory before there is a pixel.
+pub(super) fn is_progressive(bytes: &[u8]) -> bool {
+    let mut is_progressive = false;
+    walk(bytes, |marker, _| is_progressive |= marker == SOF2);
+    is_progressive
 }
 
 /// Whether an end-of-image marker follows the first scan's header.

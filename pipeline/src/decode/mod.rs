@@ -186,6 +186,11 @@ fn check_size(size: Size) -> Result<(), PipelineError> {
     Err(PipelineError::TooLarge { width: size.width, height: size.height, max_px: MAX_IMAGE_PX })
 }
 
+/// Whether a JPEG is progressive.
+pub(crate) fn is_progressive(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xff, 0xd8, 0xff]) && jpeg_markers::is_progressive(bytes)
+}
+
 fn generic_format(bytes: &[u8]) -> Result<ImageFormat, PipelineError> {
     use ImageFormat::{Bmp, Gif, Png, Tiff, WebP};
     match image::guess_format(bytes) {

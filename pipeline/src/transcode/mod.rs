@@ -12,12 +12,16 @@ use std::num::{NonZeroU16, NonZeroU32};
 use patchstream_datasets::Transcoded;
 use patchstream_datasets::convert::Encode;
 
-use crate::decode::{DecodeMode, Decoder};
+use crate::decode::{DecodeMode, Decoder, is_progressive};
 use crate::error::PipelineError;
 use crate::geometry::{PixelBox, Size};
+use crate::memory::give_back_memory;
 use crate::resize::Resizer;
 use crate::transform::View;
 use turbojpeg::{Compressor, Transformer};
+
+/// Progressive pictures of so many pixels take 100 MB as coefficients, and as much as pixels.
+const LARGE_PX: u64 = 32_000_000;
 
 /// Decoders and encoders of one thread, with all the memory that they need.
 #[derive(Debug, Default)]
@@ -41,20 +45,42 @@ impl Transcoder {
         if encode == Encode::Keep {
             return Ok(tile_index.and_then(|interval| self.index(bytes, interval)));
         }
-        let size = self.pixels(bytes, encode.max_side_px())?;
+        let baseline = self.baseline(bytes);
+        let bytes = baseline.as_deref().unwrap_or(bytes);
+        let Self { decoder, resizer, compressor, resized, upright, .. } = self;
+        let (pixels, size) = shrunk_pixels(decoder, resizer, [resized, upright], bytes, encode.max_side_px())?;
         let (width_px, height_px) = (size.width, size.height);
         let (bytes, segments) = match encode {
             Encode::Jpeg { quality, .. } => {
-                let jpeg = self.compressor.compress(&self.upright, size, quality, tile_index)?;
+                let jpeg = compressor.compress(pixels, size, quality, tile_index)?;
                 let segments = tile_index.and_then(|_| segments::offsets(&jpeg));
                 (jpeg, segments)
             }
             Encode::Raw { .. } | Encode::Keep => {
                 let header = format!("P6 {width_px} {height_px} 255\n");
-                ([header.as_bytes(), &self.upright].concat(), None)
+                ([header.as_bytes(), pixels].concat(), None)
             }
         };
         Ok(Some(Transcoded { bytes, width_px, height_px, segments }))
+    }
+
+    /// Decodes a whole image, as it is stored, to RGB.
+    pub(crate) fn whole<T>(&mut self, bytes: &[u8], look: impl FnOnce(&[u8], Size) -> T) -> Result<T, PipelineError> {
+        let baseline = self.baseline(bytes);
+        let (pixels, size) = self.decoder.whole(baseline.as_deref().unwrap_or(bytes))?;
+        Ok(look(pixels, size))
+    }
+
+    /// A large progressive JPEG as a baseline one of the same coefficients, so of the same pixels; nothing for all others.
+    /// Coefficients and pixels of such a picture are so not in memory together.
+    fn baseline(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        if !is_progressive(bytes) || self.decoder.header(bytes, false).ok()?.size.pixels() < LARGE_PX {
+            return None;
+        }
+        let baseline = self.transformer.baseline_of(bytes);
+        // The coefficients, before the pixels come.
+        give_back_memory();
+        baseline
     }
 
     /// The same JPEG with restart markers; nothing for what is no JPEG, or one that cannot be transcoded without loss.
@@ -67,36 +93,37 @@ impl Transcoder {
         let segments = segments::offsets(&jpeg)?;
         Some(Transcoded { bytes: jpeg, width_px: size.width, height_px: size.height, segments: Some(segments) })
     }
+}
 
-    /// Decodes an image, shrinks it so that no side is longer than `max_side_px`, turns it upright; `uint8 [height, width,
-    /// 3]` is then in `self.upright`.
-    fn pixels(&mut self, bytes: &[u8], max_side_px: Option<NonZeroU32>) -> Result<Size, PipelineError> {
-        let header = self.decoder.header(bytes, true)?;
-        let whole = PixelBox::whole(header.size);
-        let size = shrunk(header.size, max_side_px);
-        if size == header.size {
-            // What keeps its size has the very pixels that every other program sees.
-            let (pixels, _) = self.decoder.whole(bytes)?;
-            self.upright.resize(size.rgb_bytes(), 0);
-            if header.orientation.is_upright() {
-                self.upright.copy_from_slice(pixels);
-            } else {
-                header.orientation.apply(pixels, size, &mut self.upright);
-            }
-            return Ok(header.orientation.turn(size));
-        }
-        let decoded = self.decoder.region(bytes, &header, whole, None)?;
+/// Decodes an image, shrinks it so that no side is longer than `max_side_px`, and turns it upright: `uint8 [height, width, 3]`
+/// and its size. `buffers` are for what comes between, and for the outcome where that is not what was decoded.
+fn shrunk_pixels<'a>(
+    decoder: &'a mut Decoder,
+    resizer: &mut Resizer,
+    [resized, upright]: [&'a mut Vec<u8>; 2],
+    bytes: &'a [u8],
+    max_side_px: Option<NonZeroU32>,
+) -> Result<(&'a [u8], Size), PipelineError> {
+    let header = decoder.header(bytes, true)?;
+    let whole = PixelBox::whole(header.size);
+    let size = shrunk(header.size, max_side_px);
+    let turned = header.orientation.turn(size);
+    let stored = if size == header.size {
+        // What keeps its size has the very pixels that every other program sees.
+        decoder.whole(bytes)?.0
+    } else {
+        let decoded = decoder.region(bytes, &header, whole, None)?;
         let view = View { source: whole.into(), bounds: whole, flip: false };
-        self.upright.resize(size.rgb_bytes(), 0);
-        if header.orientation.is_upright() {
-            self.resizer.resize(&decoded, &view, size, DecodeMode::Exact, &mut self.upright);
-        } else {
-            self.resized.resize(size.rgb_bytes(), 0);
-            self.resizer.resize(&decoded, &view, size, DecodeMode::Exact, &mut self.resized);
-            header.orientation.apply(&self.resized, size, &mut self.upright);
-        }
-        Ok(header.orientation.turn(size))
+        resized.resize(size.rgb_bytes(), 0);
+        resizer.resize(&decoded, &view, size, DecodeMode::Exact, resized);
+        resized
+    };
+    if header.orientation.is_upright() {
+        return Ok((stored, turned));
     }
+    upright.resize(size.rgb_bytes(), 0);
+    header.orientation.apply(stored, size, upright);
+    Ok((upright, turned))
 }
 
 /// The size of the same shape whose longer side is `max_side_px`, unless it is that small already.

@@ -59,6 +59,19 @@ fn a_tile_index_changes_no_pixel_and_no_metadata() {
 }
 
 #[test]
+fn a_progressive_picture_has_the_same_pixels_as_a_baseline_file() {
+    let mut transcoder = Transcoder::default();
+    let progressive: Vec<_> = jpegs().into_iter().filter(|(_, bytes)| is_progressive(bytes)).collect();
+    assert!(!progressive.is_empty());
+    for (path, bytes) in &progressive {
+        let baseline = transcoder.transformer.baseline_of(bytes).unwrap();
+        assert!(!is_progressive(&baseline));
+        let expected = Decoder::default().whole(bytes).unwrap().0.to_vec();
+        assert!(Decoder::default().whole(&baseline).unwrap().0 == expected, "{}", path.display());
+    }
+}
+
+#[test]
 fn what_cannot_be_transcoded_stays_as_it_is() {
     let mut transcoder = Transcoder::default();
     let photo = fs_err::read(data("photos/space/astronaut.jpg")).unwrap();

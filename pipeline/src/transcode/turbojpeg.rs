@@ -70,7 +70,16 @@ impl Transformer {
     ///
     /// Nothing if libjpeg-turbo had anything to say against the file, were it a mere warning.
     pub(super) fn add_restarts(&mut self, jpeg: &[u8], interval: NonZeroU16) -> Option<Vec<u8>> {
-        self.0.set(tj::TJPARAM_TJPARAM_RESTARTBLOCKS, c_int::from(interval.get()));
+        self.transform(jpeg, c_int::from(interval.get()))
+    }
+
+    /// The same without restart markers.
+    pub(super) fn baseline_of(&mut self, jpeg: &[u8]) -> Option<Vec<u8>> {
+        self.transform(jpeg, 0)
+    }
+
+    fn transform(&mut self, jpeg: &[u8], restart_mcus: c_int) -> Option<Vec<u8>> {
+        self.0.set(tj::TJPARAM_TJPARAM_RESTARTBLOCKS, restart_mcus);
         let mut output = Output::new();
         self.0.transform(jpeg, &mut output).ok()?;
         Some(output.bytes().to_vec())

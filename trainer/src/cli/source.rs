@@ -20,7 +20,7 @@ pub(crate) struct SourceArgs {
     /// Column with classes (Parquet, lists); found out by looking unless given
     #[arg(long, value_name = "COLUMN")]
     pub(crate) label_column: Option<String>,
-    /// Folder for temporary files, which compressed tars and Parquet files need, as large as their images; the system's
+    /// Folder for temporary files, which compressed tars, Parquet files and remote destinations need; the system's
     /// unless given
     #[arg(long, value_name = "FOLDER")]
     pub(crate) temporary: Option<PathBuf>,
@@ -43,6 +43,10 @@ pub(crate) enum Format {
 }
 
 impl SourceArgs {
+    pub(crate) fn temporary_folder(&self) -> PathBuf {
+        self.temporary.clone().unwrap_or_else(std::env::temp_dir)
+    }
+
     pub(crate) fn options(&self) -> SourceOptions {
         let format = self.format.map(|format| match format {
             Format::Folder => SourceFormat::Folder,
@@ -57,7 +61,7 @@ impl SourceArgs {
             split: self.from_split.clone(),
             image_column: self.image_column.clone(),
             label_column: self.label_column.clone(),
-            spool_folder: self.temporary.clone().unwrap_or_else(std::env::temp_dir),
+            spool_folder: self.temporary_folder(),
         }
     }
 }

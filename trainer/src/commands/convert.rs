@@ -1,10 +1,10 @@
 //! `patchstream convert`: images become Parquet shards.
 
-use std::num::{NonZeroU8, NonZeroU64};
+use std::num::{NonZeroU8, NonZeroU64, NonZeroUsize};
 use std::path::Path;
 
 use patchstream_datasets::convert::{Check, ConvertOptions, ConvertReport, Encode, OnBad, Order, Part};
-use patchstream_datasets::sources;
+use patchstream_datasets::{is_remote, sources};
 use patchstream_pipeline::Examiner;
 
 use super::{ImageBar, count, human_bytes, print, print_json, threads};
@@ -15,13 +15,17 @@ const MIB: u64 = 1 << 20;
 /// What most viewers and data sets take for indistinguishable from the original.
 const QUALITY: NonZeroU8 = NonZeroU8::new(90).unwrap();
 
+/// Threads that read from far away mostly wait.
+const REMOTE_WORKERS: NonZeroUsize = NonZeroUsize::new(16).unwrap();
+
 pub(crate) fn run(arguments: &ConvertArgs, quiet: bool) -> anyhow::Result<()> {
+    patchstream_pipeline::memory::reuse_freed_memory();
     let options = options(arguments)?;
     let source = sources::open(&arguments.source, &arguments.from.options())?;
     let bar = ImageBar::start("converting", quiet);
     let show = |progress| bar.show(progress);
-    let report =
-        patchstream_datasets::convert(source.as_ref(), &arguments.destination, &options, &Examiner::default(), &show);
+    let examiner = Examiner::default();
+    let report = patchstream_datasets::convert(source.as_ref(), &arguments.destination, &options, &examiner, &show);
     bar.finish();
     let report = report?;
     if arguments.json {
@@ -61,9 +65,13 @@ fn options(arguments: &ConvertArgs) -> anyhow::Result<ConvertOptions> {
         min_side_px: arguments.filter_min_side,
         part: arguments.part,
         measure: NonZeroU64::new(arguments.pixel_stats),
-        workers: threads(arguments.workers),
+        workers: match arguments.workers {
+            None if is_remote(&arguments.source) => REMOTE_WORKERS,
+            asked => threads(asked),
+        },
         overwrite: arguments.overwrite,
         resume: arguments.resume,
+        temporary: arguments.from.temporary_folder(),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use super::super::blob::Blob;
+use super::super::root::Root;
 use super::super::unpack::{Compression, Unpacked};
 use super::tars::{archive, file, gzip, header, member, with_sum};
 use super::*;
@@ -90,7 +90,7 @@ fn bombs_are_refused_before_they_are_unpacked() {
     assert!(refused(&path, &SourceOptions::default()).contains("is damaged"));
 
     let (_folder, path) = written(&gzip(&vec![0; 100_000]));
-    let blob = Blob::open_existing(&path).unwrap();
+    let blob = Root::Local.existing_blob(&path).unwrap();
     let mut reader = Unpacked::open(&blob, Compression::Gzip).unwrap().with_bytes_max(99_999);
     let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
     assert!(error.to_string().contains("unpack to more than"), "{error}");
