@@ -5,7 +5,8 @@
 #
 # PROGRAM is `patchstream` built with CUDA (README, "On CUDA"); it needs a driver for CUDA 13.0 and cuBLAS 13, which is taken
 # from PyTorch's packages where the system has none. python3 must have torch and Pillow. Leaves in FOLDER: card.txt,
-# selfcheck.json, step-64.json, step-256.json, torch.jsonl. About eight minutes, most of them for torch.compile.
+# selfcheck.json, step-64.json, step-256.json, torch.jsonl. It should take some eight minutes, most of them for torch.compile; it has
+# not been run on such a machine yet. `strip` makes the program half as large where it has to travel.
 set -euo pipefail
 program=$(realpath "${1:?the program}") folder=${2:?a folder for the results}
 cd "$(dirname "$0")/.."

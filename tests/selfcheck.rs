@@ -30,9 +30,7 @@ fn devices_that_are_not_there() {
     let sandbox = Sandbox::new();
     let unknown = sandbox.fail(&["bench-step", "--device", "gpu"]);
     assert!(unknown.contains("unknown device \"gpu\""), "{unknown}");
-    insta::assert_snapshot!(sandbox.fail(&["selfcheck", "--out", "none/report.json"]), @r"
-    error: folder `none` for the result does not exist
-    ");
+    insta::assert_snapshot!(sandbox.fail(&["selfcheck", "--out", "none/report.json"]), @"error: folder `none` for the result does not exist");
     if cfg!(not(feature = "cuda")) {
         insta::assert_snapshot!(sandbox.fail(&["selfcheck", "--device", "cuda:0", "--out", "report.json"]), @r"
         error: this program was built without CUDA

@@ -33,7 +33,7 @@ pub(crate) struct BenchStepArgs {
     /// Steps before those, which are not measured
     #[arg(long, value_name = "STEPS", default_value_t = 3)]
     pub(crate) warm_up: usize,
-    /// Set one key of the configuration; of the sections model, mask and train
+    /// Set one key of the configuration that a step depends on, such as model.mlp_ratio or train.accumulation
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
     /// Print the result as one JSON object

@@ -14,8 +14,19 @@ use crate::settings::{ConfigSource, RunConfig, resolve};
 use crate::synthetic::SyntheticBatch;
 use crate::training::step;
 
-/// Sections of the configuration that a step depends on.
-const SECTIONS: [&str; 3] = ["model.", "mask.", "train."];
+/// Keys of the configuration that a step depends on, beside all of the model.
+const KEYS: [&str; 10] = [
+    "mask.ratio",
+    "train.accumulation",
+    "train.base_lr",
+    "train.batch_size",
+    "train.beta1",
+    "train.beta2",
+    "train.clip_norm",
+    "train.seed",
+    "train.threads",
+    "train.weight_decay",
+];
 /// Steps whose operations are timed one by one, after those that are measured whole.
 const PROFILED_STEPS: u32 = 5;
 /// What `gflop_per_step` counts.
@@ -107,9 +118,10 @@ pub(crate) fn run(arguments: &BenchStepArgs) -> anyhow::Result<()> {
 
 fn configuration(arguments: &BenchStepArgs) -> anyhow::Result<RunConfig> {
     for pair in &arguments.overrides {
-        if !SECTIONS.iter().any(|section| pair.trim_start().starts_with(section)) {
-            return Err(UserError::new(format!("--set {pair}: a step without data depends on no such key"))
-                .hint("keys of the sections model, mask and train can be set here")
+        let key = pair.split('=').next().unwrap_or_default().trim();
+        if !key.starts_with("model.") && !KEYS.contains(&key) {
+            return Err(UserError::new(format!("--set {pair}: a step on random pixels depends on no such key"))
+                .hint(format!("keys of the section model can be set here, and {}", KEYS.join(", ")))
                 .into());
         }
     }
