@@ -5,7 +5,7 @@ PATCHSTREAM = target/release/patchstream
 PHOTOS = tests/data/photos
 export CARGO_TARGET_DIR = $(CURDIR)/target
 
-.PHONY: demo test test-python test-python-light lint setup build
+.PHONY: demo test test-cuda test-python test-python-light lint setup build
 
 demo: build
 	@echo "--- photographs become Parquet shards"
@@ -26,6 +26,10 @@ demo: build
 test: setup
 	cargo test --workspace --release --locked
 
+# The CUDA backend on a driver that computes on the CPU: no GPU and no toolkit, but g++ and a build of its own.
+test-cuda: setup
+	tests/cuda/run
+
 # What other programs make of our files: pinned Python packages in an environment of their own.
 test-python: build
 	@.ci/setup python
@@ -39,6 +43,7 @@ test-python-light: build
 lint: setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --release --locked -- --deny warnings
+	cargo clippy --workspace --release --locked --features patchstream-trainer/cuda-check -- --deny warnings
 
 build: setup
 	cargo build --release --locked

@@ -26,4 +26,6 @@ fn help() {
     check("help_export", &["export", "--help"]);
     check("help_verify", &["verify", "--help"]);
     check("help_bench", &["bench", "--help"]);
+    check("help_bench_step", &["bench-step", "--help"]);
+    check("help_selfcheck", &["selfcheck", "--help"]);
 }

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod bench;
+mod bench_step;
 mod conversion;
 mod crate_graph;
 mod evaluation;
@@ -9,5 +10,6 @@ mod help;
 mod main_job;
 mod recipe;
 mod resume;
+mod selfcheck;
 mod sources;
 mod support;

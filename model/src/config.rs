@@ -36,6 +36,18 @@ pub enum Target {
     NormalizedPatches,
 }
 
+/// Which tokens the encoder works on (section 4.1, Table 1c).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EncoderInput {
+    /// Those of visible patches.
+    #[default]
+    Visible,
+    /// Those of all patches, a learnt mask token in the place of what is masked. It exists to be compared with: it costs
+    /// several times as much and learns less.
+    WithMaskTokens,
+}
+
 /// All sizes of a masked autoencoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,6 +68,9 @@ pub struct MaeConfig {
     pub mlp_ratio: f64,
     /// What is predicted.
     pub target: Target,
+    /// What the encoder sees; configurations from before there was a choice are read as they were meant.
+    #[serde(default)]
+    pub encoder_input: EncoderInput,
 }
 
 /// Models by name. The `vit_` sizes from base up are the paper's, with its decoder of 8 blocks, 512 wide.
@@ -110,6 +125,7 @@ impl Preset {
             decoder: TransformerConfig { width: decoder_width, depth: decoder_depth, heads: decoder_heads },
             mlp_ratio: 4.0,
             target: Target::default(),
+            encoder_input: EncoderInput::default(),
         }
     }
 }
@@ -191,6 +207,22 @@ impl MaeConfig {
         (transformer.width as f64 * self.mlp_ratio) as usize
     }
 
+    /// Tokens of an image in the encoder, the class token's included.
+    pub fn encoder_tokens(&self, visible: usize) -> usize {
+        match self.encoder_input {
+            EncoderInput::Visible => 1 + visible,
+            EncoderInput::WithMaskTokens => 1 + self.patches(),
+        }
+    }
+
+    /// Width of the mask token, which is one of the decoder's unless the encoder sees it, too.
+    pub(crate) fn mask_token_width(&self) -> usize {
+        match self.encoder_input {
+            EncoderInput::Visible => self.decoder.width,
+            EncoderInput::WithMaskTokens => self.encoder.width,
+        }
+    }
+
     /// Trained values, fixed position tables not counted.
     pub fn parameter_count(&self) -> usize {
         self.parameters().iter().filter(|parameter| parameter.trained).map(crate::Parameter::len).sum()
@@ -200,7 +232,8 @@ impl MaeConfig {
     /// multiply-add of the matrix products, forward and backward (three times forward). The prediction layer is counted
     /// on masked patches alone, as it runs.
     pub fn flops_per_image(&self, visible: usize) -> u64 {
-        let (tokens, all_tokens, masked) = (visible + 1, self.patches() + 1, self.patches().saturating_sub(visible));
+        let (tokens, all_tokens) = (self.encoder_tokens(visible), self.patches() + 1);
+        let masked = self.patches().saturating_sub(visible);
         let block = |config: &TransformerConfig, tokens: usize| {
             let &TransformerConfig { width, depth, .. } = config;
             let linear = width * (4 * width + 2 * self.hidden_width(config));
@@ -214,16 +247,30 @@ impl MaeConfig {
         6 * multiply_adds as u64
     }
 
+    /// Bytes of weights, gradients and both moments.
+    pub fn state_bytes(&self) -> u64 {
+        4 * 4 * self.parameter_count() as u64
+    }
+
+    /// Images that training can compute at once in so much memory, about: activations and state, and a third more for
+    /// gradients on their way and for what kernels need.
+    pub(crate) fn rows_that_fit(&self, memory_bytes: u64, visible: usize) -> usize {
+        let each = self.activation_bytes_per_image(visible) / 3 * 4;
+        (memory_bytes.saturating_sub(self.state_bytes()) / each.max(1)) as usize
+    }
+
     /// Bytes that the forward pass of one training step keeps for the backward pass, for one image of which `visible`
     /// patches are shown. Weights, gradients and moments come once, not for each image.
     pub fn activation_bytes_per_image(&self, visible: usize) -> u64 {
-        let (tokens, all_tokens, masked) = (visible + 1, self.patches() + 1, self.patches().saturating_sub(visible));
+        let (tokens, all_tokens) = (self.encoder_tokens(visible), self.patches() + 1);
+        let masked = self.patches().saturating_sub(visible);
         let block = |config: &TransformerConfig, tokens: usize| {
             // Two norms with two statistics each, queries, keys and values, attention, the two sums, and the MLP twice.
             config.depth * tokens * (8 * config.width + 4 + 2 * self.hidden_width(config))
         };
         let encoder = visible * (self.patch_values() + self.encoder.width)
             + 2 * tokens * (self.encoder.width + 1)
+            + (tokens - visible - 1).min(1) * (visible + 1) * self.encoder.width
             + block(&self.encoder, tokens);
         let decoder = (tokens + all_tokens) * self.decoder.width
             + block(&self.decoder, all_tokens)

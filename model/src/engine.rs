@@ -2,6 +2,7 @@
 
 use crate::config::MaeConfig;
 use crate::error::ModelError;
+use crate::profile::OperationTime;
 
 /// Pixels of patches, in the order row, column, channel inside a patch.
 #[derive(Debug, Clone, Copy)]
@@ -12,7 +13,7 @@ pub enum Pixels<'a> {
     Floats(&'a [f32]),
 }
 
-impl Pixels<'_> {
+impl<'a> Pixels<'a> {
     /// Number of values.
     pub fn len(&self) -> usize {
         match self {
@@ -25,6 +26,19 @@ impl Pixels<'_> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    fn part(&self, rows: usize, start: usize, end: usize) -> Pixels<'a> {
+        match self {
+            Pixels::Bytes(values) => Pixels::Bytes(rows_of(values, rows, start, end)),
+            Pixels::Floats(values) => Pixels::Floats(rows_of(values, rows, start, end)),
+        }
+    }
+}
+
+/// Of `rows` rows those from `start` up to `end`.
+fn rows_of<T>(values: &[T], rows: usize, start: usize, end: usize) -> &[T] {
+    let each = values.len() / rows;
+    &values[start * each..end * each]
 }
 
 /// A batch of B images cut into L patches each, V of them visible and M masked, V + M = L, as many for every image.
@@ -40,6 +54,24 @@ pub struct PatchInput<'a> {
     pub masked: Pixels<'a>,
     /// Their places in the grid, (B, M), in any order.
     pub masked_index: &'a [u16],
+}
+
+impl<'a> PatchInput<'a> {
+    /// The images from `start` up to `end` of a batch whose lengths are right.
+    ///
+    /// # Panics
+    /// The batch has fewer images.
+    #[must_use]
+    pub fn part(&self, start: usize, end: usize) -> PatchInput<'a> {
+        let &PatchInput { rows, visible, visible_index, masked, masked_index } = self;
+        PatchInput {
+            rows: end - start,
+            visible: visible.part(rows, start, end),
+            visible_index: rows_of(visible_index, rows, start, end),
+            masked: masked.part(rows, start, end),
+            masked_index: rows_of(masked_index, rows, start, end),
+        }
+    }
 }
 
 /// Mean and deviation by which bytes are normalised, of pixels scaled to 0..1.
@@ -107,7 +139,8 @@ pub struct UpdateReport {
 /// What a model makes of a batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// The encoder's output after its last norm, (B, 1 + V, D), class token first, then patches in the input's order.
+    /// The encoder's output after its last norm, (B, 1 + V, D), class token first, then patches in the input's order; with
+    /// mask tokens in the encoder (B, 1 + L, D), patches in grid order.
     pub latent: Vec<f32>,
     /// The decoder's prediction of every patch in grid order, (B, L, p * p * c), in the target's scale.
     pub patches: Vec<f32>,
@@ -190,8 +223,20 @@ pub trait Engine: Send {
     /// Sets the count of updates, when continuing from a saved state.
     fn set_updates(&mut self, updates: u64);
 
+    /// Times every operation from now on, from nothing.
+    fn start_profile(&mut self);
+
+    /// Ends timing; what each operation took, in the order of their first calls. Nothing where no profile was started.
+    fn stop_profile(&mut self) -> Vec<OperationTime>;
+
+    /// The most bytes that the engine ever held on its device at once: state, activations, gradients.
+    fn memory_bytes_max(&self) -> u64;
+
     /// A part of the state, in the parameter table's order.
-    fn export(&self, part: StatePart) -> Vec<NamedTensor>;
+    ///
+    /// # Errors
+    /// The device failed.
+    fn export(&self, part: StatePart) -> Result<Vec<NamedTensor>, ModelError>;
 
     /// Replaces a part of the state, whole or not at all, and drops any accumulated gradient.
     ///

@@ -123,7 +123,48 @@ pub enum ModelError {
         /// All that is wrong, in the table's order, unknown tensors last.
         mismatches: Vec<Mismatch>,
     },
-    /// The device could not give memory or run.
+    /// Weights, gradients and moments do not fit the device's memory.
+    #[error("the model's state of {} does not fit{}", mebibytes(*.state_bytes), of_device(*.device_bytes))]
+    StateTooLarge {
+        /// Of weights, gradients and both moments.
+        state_bytes: u64,
+        /// All memory of the device, where it has a limit of its own.
+        device_bytes: Option<u64>,
+    },
+    /// A batch needs more memory than is left.
+    #[error("a batch of {rows} images does not fit{}", of_device(*.device_bytes))]
+    BatchTooLarge {
+        /// Images computed at once.
+        rows: usize,
+        /// All memory of the device, where it has a limit of its own.
+        device_bytes: Option<u64>,
+        /// How many would fit, about.
+        rows_that_fit: Option<usize>,
+    },
+    /// No device has this name.
+    #[error("unknown device {name:?}")]
+    UnknownDevice {
+        /// The name given.
+        name: String,
+    },
+    /// This program was built without CUDA.
+    #[error("this program was built without CUDA")]
+    BuiltWithoutCuda,
+    /// There is no usable CUDA.
+    #[error("CUDA cannot be used: {problem}, expected {expected}")]
+    Cuda {
+        /// What is wrong.
+        problem: String,
+        /// What is needed.
+        expected: String,
+    },
+    /// A golden case that cannot be read.
+    #[error("the golden case cannot be used: {reason}")]
+    Golden {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The device could not run.
     #[error("the device failed: {reason}")]
     Device {
         /// What the device said.
@@ -175,6 +216,14 @@ impl fmt::Display for Mismatch {
     }
 }
 
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+fn of_device(bytes: Option<u64>) -> String {
+    bytes.map(|bytes| format!(" the device's {}", mebibytes(bytes))).unwrap_or_default()
+}
+
 fn list(mismatches: &[Mismatch]) -> String {
     mismatches.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
@@ -196,7 +245,16 @@ impl ModelError {
             }
             ModelError::BytesNeedRgb { .. } => Some("give normalised floats, or set channels to 3".to_owned()),
             ModelError::State { .. } => Some("use the configuration that the state was saved with".to_owned()),
-            ModelError::Device { .. } => Some("a smaller batch needs less memory".to_owned()),
+            ModelError::StateTooLarge { .. } => Some("take a smaller model".to_owned()),
+            ModelError::BatchTooLarge { rows_that_fit: Some(fit @ 1..), .. } => {
+                Some(format!("about {fit} images fit; compute the batch in parts with train.accumulation"))
+            }
+            ModelError::BatchTooLarge { .. } => {
+                Some("a smaller batch needs less memory, or compute it in parts with train.accumulation".to_owned())
+            }
+            ModelError::UnknownDevice { .. } => Some("devices are cpu, cuda:0, cuda:1 and so on".to_owned()),
+            ModelError::BuiltWithoutCuda => Some("build it with --features cuda, or use --device cpu".to_owned()),
+            ModelError::Cuda { .. } => Some("--device cpu needs none of it".to_owned()),
             _ => None,
         }
     }

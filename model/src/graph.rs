@@ -1,129 +1,175 @@
 //! Values on dfdx's tape.
 //!
 //! dfdx keeps a tensor's storage to itself: from outside it can only be copied. A storage that was allocated from the
-//! device is another matter, and so is the gradient that a tape holds. So a [`Value`] is a storage of dfdx's device (and
-//! of its allocation cache), shared as dfdx shares one, beside an empty dfdx tensor whose identity is the key of its
-//! gradient. Tape, gradients and memory are dfdx's; operations read and write them in place.
+//! device is another matter, and so is the gradient that a tape holds. So a [`Value`] is a storage of dfdx's device, shared
+//! as dfdx shares one, beside an empty dfdx tensor whose identity is the key of its gradient. Tape, gradients and memory
+//! are dfdx's; operations read and write them in place.
 //!
 //! In a tape's gradients, an empty storage stands for a gradient that nobody has written yet. Whoever writes first sets
 //! it, whoever comes later adds to it, and an operation takes the gradient of its output away for good.
 
-use crate::error::ModelError;
+use crate::backend::{Backend, Done, Raw};
 use crate::kernels::Write;
-use dfdx::prelude::{Backward, Cache, Cpu, CpuError, Gradients, OwnedTape, Rank0, SplitTape, Storage, Tape, Tensor};
-use dfdx::prelude::{PutTape, TensorFrom, Trace, ZerosTensor};
+use crate::memory::{Buffer, Pool};
+use crate::profile::{Pass, Profile, Timer};
+use dfdx::prelude::{Backward, Gradients, OwnedTape, PutTape, Rank0, SplitTape, Tape, Tensor, Trace};
+use dfdx::prelude::{TensorFromVec, ZerosTensor};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Memory of dfdx's device; it goes back to the device's cache when dropped.
-pub(crate) type Buffer = <Cpu as Storage<f32>>::Vec;
 /// Gradients of a pass, by value.
-pub(crate) type Grads = Gradients<f32, Cpu>;
-/// Names a value on the tape.
-pub(crate) type Key = Tensor<(usize,), f32, Cpu>;
+pub(crate) type Grads<B> = Gradients<f32, <B as Backend>::Device>;
 
-impl From<CpuError> for ModelError {
-    fn from(error: CpuError) -> ModelError {
-        ModelError::Device { reason: error.to_string() }
+/// Names a value on the tape.
+pub(crate) struct Key<B: Backend> {
+    tensor: Tensor<(usize,), f32, B::Device>,
+    pool: Pool<B>,
+}
+
+impl<B: Backend> Clone for Key<B> {
+    fn clone(&self) -> Self {
+        Key { tensor: self.tensor.clone(), pool: self.pool.clone() }
+    }
+}
+
+// SAFETY: the tensor is empty and never written. Its device, where it is dfdx's CUDA device, holds a stream, which is a
+// handle that every thread may use: cudarc binds the device to the calling thread before each use. All else is Send.
+unsafe impl<B: Backend> Send for Key<B> {}
+// SAFETY: as above.
+unsafe impl<B: Backend> Sync for Key<B> {}
+
+impl<B: Backend> Key<B> {
+    fn new(pool: &Pool<B>) -> Done<B, Key<B>> {
+        Ok(Key { tensor: pool.backend().device().try_zeros_like(&(0,))?, pool: pool.clone() })
+    }
+
+    pub(crate) fn backend(&self) -> &B {
+        self.pool.backend()
+    }
+
+    /// Takes the gradient out of a tape's gradients; empty where there is none.
+    pub(crate) fn take(&self, grads: &mut Grads<B>) -> Done<B, Buffer<B>> {
+        let empty = self.backend().alloc(0)?;
+        Ok(self.pool.adopt(std::mem::replace(grads.get_or_alloc_mut(&self.tensor)?, empty)))
+    }
+
+    fn put(&self, grads: &mut Grads<B>, gradient: Buffer<B>) -> Done<B> {
+        *grads.get_or_alloc_mut(&self.tensor)? = gradient.into_raw();
+        Ok(())
     }
 }
 
 /// Values that operations read and tapes remember; the shape is known to those who use it.
-#[derive(Clone)]
-pub(crate) struct Value {
-    data: Arc<Buffer>,
-    key: Key,
+pub(crate) struct Value<B: Backend> {
+    data: Arc<Buffer<B>>,
+    key: Key<B>,
 }
 
-impl Deref for Value {
-    type Target = [f32];
+impl<B: Backend> Clone for Value<B> {
+    fn clone(&self) -> Self {
+        Value { data: Arc::clone(&self.data), key: self.key.clone() }
+    }
+}
 
-    fn deref(&self) -> &[f32] {
+impl<B: Backend> Deref for Value<B> {
+    type Target = Raw<B>;
+
+    fn deref(&self) -> &Raw<B> {
         &self.data
     }
 }
 
-impl Value {
+impl<B: Backend> Value<B> {
     /// Names `data` on tapes.
-    pub(crate) fn new(device: &Cpu, data: Buffer) -> Result<Value, CpuError> {
-        Ok(Value { data: Arc::new(data), key: device.try_zeros_like(&(0,))? })
+    pub(crate) fn new(data: Buffer<B>) -> Done<B, Value<B>> {
+        Ok(Value { key: Key::new(data.pool())?, data: Arc::new(data) })
     }
 
-    /// The values, for writing. Copies them if a pass still shares them, which no caller of this crate leaves so.
-    pub(crate) fn make_mut(&mut self) -> &mut [f32] {
-        Arc::make_mut(&mut self.data).as_mut_slice()
+    /// How many.
+    pub(crate) fn values(&self) -> usize {
+        self.data.values()
     }
 
-    pub(crate) fn key(&self) -> &Key {
+    /// The values, for writing; no pass may share them, and none does when it has ended.
+    pub(crate) fn get_mut(&mut self) -> &mut Raw<B> {
+        Arc::get_mut(&mut self.data).expect("a pass that has ended shares no values")
+    }
+
+    pub(crate) fn read(&self) -> Done<B, Vec<f32>> {
+        self.data.backend().read(self)
+    }
+
+    pub(crate) fn key(&self) -> &Key<B> {
         &self.key
     }
 
     /// Memory for a gradient of this value, to be written whole and given away.
-    pub(crate) fn alloc_gradient(&self) -> Result<Buffer, CpuError> {
-        self.key.device().try_alloc_len(self.len())
+    pub(crate) fn alloc_gradient(&self) -> Done<B, Buffer<B>> {
+        self.data.pool().alloc(self.values())
     }
 
     /// Takes this value's gradient out to write it: what there is to add to, or fresh memory to set.
-    pub(crate) fn gradient_slot(&self, grads: &mut Grads) -> Result<(Buffer, Write), CpuError> {
-        let gradient = take(grads, &self.key)?;
-        if gradient.is_empty() {
+    pub(crate) fn gradient_slot(&self, grads: &mut Grads<B>) -> Done<B, (Buffer<B>, Write)> {
+        let gradient = self.key.take(grads)?;
+        if gradient.values() == 0 {
             return Ok((self.alloc_gradient()?, Write::Set));
         }
         Ok((gradient, Write::Add))
     }
 
     /// Puts back what [`Value::gradient_slot`] gave.
-    pub(crate) fn put_gradient(&self, grads: &mut Grads, gradient: Buffer) -> Result<(), CpuError> {
-        *grads.get_or_alloc_mut(&self.key)? = gradient;
-        Ok(())
+    pub(crate) fn put_gradient(&self, grads: &mut Grads<B>, gradient: Buffer<B>) -> Done<B> {
+        self.key.put(grads, gradient)
     }
 
     /// Gives a whole gradient away to this value, by a move where it has none yet.
-    pub(crate) fn give_gradient(&self, grads: &mut Grads, gradient: Buffer) -> Result<(), CpuError> {
-        let held = grads.get_or_alloc_mut(&self.key)?;
-        if held.is_empty() {
-            *held = gradient;
-        } else {
-            crate::kernels::columns::add(held, &gradient);
+    pub(crate) fn give_gradient(&self, grads: &mut Grads<B>, gradient: Buffer<B>) -> Done<B> {
+        let (mut held, write) = match self.key.take(grads)? {
+            held if held.values() == 0 => (gradient, None),
+            held => (held, Some(gradient)),
+        };
+        if let Some(gradient) = write {
+            held.backend().clone().add(&mut held, &gradient)?;
         }
-        Ok(())
+        self.key.put(grads, held)
     }
-}
-
-/// Takes a gradient out of a tape's gradients; empty where there is none.
-pub(crate) fn take(grads: &mut Grads, key: &Key) -> Result<Buffer, CpuError> {
-    let empty = key.device().try_alloc_len(0)?;
-    Ok(std::mem::replace(grads.get_or_alloc_mut(key)?, empty))
-}
-
-/// A device with its allocation cache turned on.
-pub(crate) fn device() -> Result<Cpu, CpuError> {
-    let device = Cpu::default();
-    device.try_enable_cache()?;
-    Ok(device)
 }
 
 /// A forward pass, recorded for a backward pass or not. Its operations are in [`crate::operations`].
-pub(crate) struct Graph {
-    device: Cpu,
-    tape: Option<OwnedTape<f32, Cpu>>,
+pub(crate) struct Graph<B: Backend> {
+    pool: Pool<B>,
+    tape: Option<OwnedTape<f32, B::Device>>,
+    profile: Option<Profile>,
 }
 
-impl Graph {
+impl<B: Backend> Graph<B> {
     /// A pass of which nothing is kept.
-    pub(crate) fn forward_only(device: &Cpu) -> Graph {
-        Graph { device: device.clone(), tape: None }
+    pub(crate) fn forward_only(pool: &Pool<B>) -> Graph<B> {
+        Graph { pool: pool.clone(), tape: None, profile: None }
     }
 
     /// A pass whose backward pass adds to the `gradients` of those `parameters`; an empty gradient starts from nothing.
-    pub(crate) fn recording(device: &Cpu, parameters: &[&Value], gradients: Vec<Buffer>) -> Result<Graph, CpuError> {
+    pub(crate) fn recording(pool: &Pool<B>, parameters: &[&Value<B>], gradients: Vec<Buffer<B>>) -> Done<B, Graph<B>> {
         let mut grads = Gradients::leaky();
         for (parameter, gradient) in parameters.iter().zip(gradients) {
             parameter.put_gradient(&mut grads, gradient)?;
         }
-        let anchor: Key = device.try_zeros_like(&(0,))?;
-        let (_, tape) = anchor.traced(grads).split_tape();
-        Ok(Graph { device: device.clone(), tape: Some(tape) })
+        let (_, tape) = Key::new(pool)?.tensor.traced(grads).split_tape();
+        Ok(Graph { pool: pool.clone(), tape: Some(tape), profile: None })
+    }
+
+    /// The same pass, its operations timed where there is a profile.
+    pub(crate) fn profiled(self, profile: Option<Profile>) -> Graph<B> {
+        Graph { profile, ..self }
+    }
+
+    pub(crate) fn backend(&self) -> &B {
+        self.pool.backend()
+    }
+
+    /// Times an operation's forward pass until the timer is dropped.
+    pub(crate) fn time(&self, operation: &'static str, flops: u64) -> Option<Timer> {
+        Some(self.profile.as_ref()?.time(self.backend(), operation, Pass::Forward, flops))
     }
 
     pub(crate) fn is_recording(&self) -> bool {
@@ -131,29 +177,41 @@ impl Graph {
     }
 
     /// Memory for an operation's output.
-    pub(crate) fn alloc(&self, len: usize) -> Result<Buffer, CpuError> {
-        self.device.try_alloc_len(len)
+    pub(crate) fn alloc(&self, len: usize) -> Done<B, Buffer<B>> {
+        self.pool.alloc(len)
     }
 
-    pub(crate) fn value(&self, data: Buffer) -> Result<Value, CpuError> {
-        Value::new(&self.device, data)
+    /// A constant of zeros.
+    pub(crate) fn zeros(&self, len: usize) -> Done<B, Value<B>> {
+        let mut zeros = self.alloc(len)?;
+        self.backend().fill_zero(&mut zeros)?;
+        Value::new(zeros)
     }
 
-    /// Adds a backward operation, if this pass records any.
-    pub(crate) fn record(&mut self, operation: impl 'static + FnOnce(&mut Grads) -> Result<(), CpuError>) {
+    /// Adds the backward pass of an operation, if this pass records any.
+    pub(crate) fn record(
+        &mut self,
+        operation: &'static str,
+        flops: u64,
+        backward: impl 'static + FnOnce(&B, &mut Grads<B>) -> Done<B>,
+    ) {
+        let (profile, backend) = (self.profile.clone(), self.backend().clone());
         if let Some(tape) = &mut self.tape {
-            tape.add_backward_op(operation);
+            tape.add_backward_op(move |grads| {
+                let _timer = profile.map(|profile| profile.time(&backend, operation, Pass::Backward, flops));
+                backward(&backend, grads)
+            });
         }
     }
 
     /// Runs the recorded operations backwards and gives back the gradients of `parameters`, in their order.
-    pub(crate) fn backward(self, parameters: &[&Value]) -> Result<Vec<Buffer>, CpuError> {
+    pub(crate) fn backward(self, parameters: &[&Value<B>]) -> Done<B, Vec<Buffer<B>>> {
         // The operation that computed the loss recorded its own derivative; dfdx wants a scalar to start from.
-        let end: Tensor<Rank0, f32, Cpu> = self.device.try_tensor(0.0)?;
+        let end: Tensor<Rank0, f32, B::Device> = self.backend().device().try_tensor_from_vec(vec![0.0], ())?;
         let mut grads = match self.tape {
             Some(tape) => end.put_tape(tape).try_backward()?,
             None => Gradients::leaky(),
         };
-        parameters.iter().map(|parameter| take(&mut grads, parameter.key())).collect()
+        parameters.iter().map(|parameter| parameter.key.take(&mut grads)).collect()
     }
 }

@@ -4,28 +4,39 @@
 //! - [`config`]: sizes, presets and their checks.
 //! - [`parameters`]: the table of every tensor; names, shapes, initialisation and weight decay have no other source.
 //! - [`engine`]: the [`Engine`] trait, all that a trainer sees, and what passes through it.
-//! - [`dfdx_engine`]: the engine on dfdx's tape, on the CPU.
+//! - [`golden`]: how far an engine is from the numbers of another implementation.
+//! - [`profile`]: where the time of a step goes.
+//! - [`device`]: where a model computes. The engine behind the trait is on dfdx's tape, whatever the device.
 //!
 //! Patches are numbered row by row over the grid, and the pixels of a patch are ordered row, column, channel. No thread
 //! pool is made here: work runs on the rayon pool that the caller is in, and its results do not depend on its size.
 
 pub mod config;
-pub mod dfdx_engine;
+pub mod device;
 pub mod engine;
 pub mod error;
+pub mod golden;
 pub mod parameters;
+pub mod profile;
 
+mod backend;
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+mod dfdx_engine;
 mod graph;
 mod input;
 mod kernels;
 mod mae;
+mod memory;
 mod operations;
 #[cfg(test)]
 mod operations_tests;
 mod state;
 
-pub use config::{MaeConfig, Preset, Target, TransformerConfig};
-pub use dfdx_engine::DfdxEngine;
+pub use config::{EncoderInput, MaeConfig, Preset, Target, TransformerConfig};
+pub use device::{Bandwidth, Device};
 pub use engine::{AdamW, Engine, NamedTensor, PatchInput, PixelScale, Pixels, Prediction, StatePart, UpdateReport};
 pub use error::{Mismatch, ModelError};
 pub use parameters::{Init, Parameter};
+pub use profile::OperationTime;

@@ -1,53 +1,64 @@
 //! Every operation's backward pass against finite differences of its forward pass.
 
+use crate::backend::{Done, Index};
 use crate::config::Target;
-use crate::graph::{Buffer, Graph, Value, device};
+use crate::cpu::CpuBackend;
+use crate::graph::{Graph, Value};
 use crate::kernels::attention::Shape;
 use crate::kernels::testing::{in_pools, values};
-use crate::operations::{Index, Linear, Norm};
-use dfdx::prelude::{Cpu, CpuError, Storage};
+use crate::memory::{Buffer, Pool};
+use crate::operations::{Linear, Norm};
 
 const STEP: f32 = 1e-2;
 
-fn buffer(device: &Cpu, values: &[f32]) -> Buffer {
-    let mut buffer = device.try_alloc_len(values.len()).expect("memory for a few values");
+type CpuValue = Value<CpuBackend>;
+
+fn pool() -> Pool<CpuBackend> {
+    Pool::new(CpuBackend::default())
+}
+
+fn buffer(pool: &Pool<CpuBackend>, values: &[f32]) -> Buffer<CpuBackend> {
+    let mut buffer = pool.alloc(values.len()).expect("memory for a few values");
     buffer.copy_from_slice(values);
     buffer
 }
 
-fn inputs(device: &Cpu, lengths: &[usize]) -> Vec<Value> {
-    let make = |(seed, &length): (usize, &usize)| Value::new(device, buffer(device, &values(length, seed as u32)));
+fn inputs(pool: &Pool<CpuBackend>, lengths: &[usize]) -> Vec<CpuValue> {
+    let make = |(seed, &length): (usize, &usize)| Value::new(buffer(pool, &values(length, seed as u32)));
     lengths.iter().enumerate().map(make).collect::<Result<_, _>>().expect("memory for a few values")
 }
 
 /// Gradients of `sum(output * upstream)` by each input, by the tape, and the same by differences of the forward pass.
 /// Twice the gradient is asked for from a half that is already there, so that adding is tested beside setting.
-fn check(lengths: &[usize], operation: impl Fn(&mut Graph, &[Value]) -> Result<Value, CpuError> + Sync) {
+fn check(
+    lengths: &[usize],
+    operation: impl Fn(&mut Graph<CpuBackend>, &[CpuValue]) -> Done<CpuBackend, CpuValue> + Sync,
+) {
     let by_tape = in_pools(|| {
-        let device = device().expect("the CPU is there");
-        let inputs = inputs(&device, lengths);
-        let parameters: Vec<&Value> = inputs.iter().collect();
+        let pool = pool();
+        let inputs = inputs(&pool, lengths);
+        let parameters: Vec<&CpuValue> = inputs.iter().collect();
         let mut gradients = Vec::new();
         for _ in 0..2 {
-            let mut graph = Graph::recording(&device, &parameters, gradients).expect("a tape");
+            let mut graph = Graph::recording(&pool, &parameters, gradients).expect("a tape");
             let y = operation(&mut graph, &inputs).expect("a forward pass");
-            let upstream = buffer(&device, &values(y.len(), 99));
-            graph.record(move |grads| y.give_gradient(grads, upstream));
+            let upstream = buffer(&pool, &values(y.len(), 99));
+            graph.record("sum", 0, move |_, grads| y.give_gradient(grads, upstream));
             gradients = graph.backward(&parameters).expect("a backward pass");
         }
         gradients.iter().flat_map(|gradient| gradient.iter().map(|g| g / 2.0)).collect()
     });
 
-    let device = device().expect("the CPU is there");
-    let mut inputs = inputs(&device, lengths);
+    let pool = pool();
+    let mut inputs = inputs(&pool, lengths);
     let mut by_differences = Vec::new();
     for (input, &length) in lengths.iter().enumerate() {
         for at in 0..length {
             let mut total = |change: f32| {
                 let kept = inputs[input][at];
-                inputs[input].make_mut()[at] += change;
-                let y = operation(&mut Graph::forward_only(&device), &inputs).expect("a forward pass");
-                inputs[input].make_mut()[at] = kept;
+                inputs[input].get_mut()[at] += change;
+                let y = operation(&mut Graph::forward_only(&pool), &inputs).expect("a forward pass");
+                inputs[input].get_mut()[at] = kept;
                 let upstream = values(y.len(), 99);
                 y.iter().zip(upstream).map(|(&y, u)| f64::from(y) * f64::from(u)).sum::<f64>()
             };
@@ -62,13 +73,19 @@ fn check(lengths: &[usize], operation: impl Fn(&mut Graph, &[Value]) -> Result<V
     }
 }
 
-fn linear(inputs: &[Value]) -> Linear {
+fn linear(inputs: &[CpuValue]) -> Linear<CpuBackend> {
     Linear { weight: inputs[1].clone(), bias: inputs[2].clone() }
 }
 
-fn index() -> Index {
+fn index() -> Index<CpuBackend> {
     // Two images of five patches, the visible ones out of order.
-    Index { images: 2, visible: [4, 1, 0, 3].into(), masked: [0, 2, 3, 4, 1, 2].into() }
+    Index {
+        images: 2,
+        visible_patches: 2,
+        masked_patches: 3,
+        visible: [4, 1, 0, 3].into(),
+        masked: [0, 2, 3, 4, 1, 2].into(),
+    }
 }
 
 #[test]
@@ -101,37 +118,38 @@ fn attention_matches_differences() {
 
 #[test]
 fn embed_matches_differences() {
-    let device = device().expect("the CPU is there");
-    let positions = Value::new(&device, buffer(&device, &values(6 * 4, 50))).expect("memory for a few values");
+    let pool = pool();
+    let positions = Value::new(buffer(&pool, &values(6 * 4, 50))).expect("memory for a few values");
     check(&[2 * 2 * 4, 4], |graph, inputs| graph.embed(&inputs[0], &inputs[1], &positions, &index()));
 }
 
 #[test]
 fn unshuffle_and_pick_match_differences() {
-    let device = device().expect("the CPU is there");
-    let positions = Value::new(&device, buffer(&device, &values(6 * 4, 50))).expect("memory for a few values");
+    let pool = pool();
+    let positions = Value::new(buffer(&pool, &values(6 * 4, 50))).expect("memory for a few values");
     check(&[2 * 3 * 4, 4], |graph, inputs| graph.unshuffle(&inputs[0], &inputs[1], &positions, &index()));
     check(&[2 * 6 * 4], |graph, inputs| graph.pick_masked(&inputs[0], 4, &index()));
+    check(&[2 * 6 * 4], |graph, inputs| graph.add_positions(&inputs[0], &positions));
 }
 
 #[test]
 fn masked_error_matches_differences() {
-    let device = device().expect("the CPU is there");
+    let pool = pool();
     for target in [Target::Pixels, Target::NormalizedPatches] {
-        let pixels = Value::new(&device, buffer(&device, &values(3 * 12, 7))).expect("memory for a few values");
-        let mut predicted = inputs(&device, &[3 * 12]).remove(0);
+        let pixels = Value::new(buffer(&pool, &values(3 * 12, 7))).expect("memory for a few values");
+        let mut predicted = inputs(&pool, &[3 * 12]).remove(0);
         let gradient = {
-            let mut graph = Graph::recording(&device, &[&predicted], Vec::new()).expect("a tape");
+            let mut graph = Graph::recording(&pool, &[&predicted], Vec::new()).expect("a tape");
             graph.masked_error(target, 12, &predicted, &pixels, 0.5).expect("a loss");
             graph.backward(&[&predicted]).expect("a backward pass").remove(0)
         };
         for at in 0..gradient.len() {
             let mut loss = |change: f32| {
                 let kept = predicted[at];
-                predicted.make_mut()[at] += change;
-                let mut graph = Graph::forward_only(&device);
+                predicted.get_mut()[at] += change;
+                let mut graph = Graph::forward_only(&pool);
                 let loss = graph.masked_error(target, 12, &predicted, &pixels, 1.0).expect("a loss");
-                predicted.make_mut()[at] = kept;
+                predicted.get_mut()[at] = kept;
                 loss
             };
             let difference = 0.5 * (loss(STEP) - loss(-STEP)) / (2.0 * STEP);

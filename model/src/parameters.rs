@@ -70,7 +70,7 @@ impl MaeConfig {
         transformer(&mut table, "blocks", &self.encoder, self.hidden_width(&self.encoder));
         norm(&mut table, "norm", width);
         linear(&mut table, "decoder_embed", width, decoder_width);
-        table.push(Parameter::new("mask_token", &[1, 1, decoder_width], token));
+        table.push(Parameter::new("mask_token", &[1, 1, self.mask_token_width()], token));
         table.push(Parameter::new("decoder_pos_embed", &[1, tokens, decoder_width], Init::SinCos));
         transformer(&mut table, "decoder_blocks", &self.decoder, self.hidden_width(&self.decoder));
         norm(&mut table, "decoder_norm", decoder_width);

@@ -2,8 +2,8 @@
 
 use patchstream_model::parameters::sincos_2d;
 use patchstream_model::{
-    AdamW, DfdxEngine, Engine, MaeConfig, Mismatch, ModelError, NamedTensor, PatchInput, PixelScale, Pixels, Preset,
-    StatePart, Target, TransformerConfig,
+    AdamW, Device, EncoderInput, Engine, MaeConfig, Mismatch, ModelError, NamedTensor, PatchInput, PixelScale, Pixels,
+    Preset, StatePart, Target, TransformerConfig,
 };
 
 /// 24 x 16 px in patches of 8: three rows, two columns.
@@ -17,11 +17,12 @@ fn config() -> MaeConfig {
         decoder: TransformerConfig { width: 16, depth: 1, heads: 2 },
         mlp_ratio: 2.5,
         target: Target::NormalizedPatches,
+        encoder_input: EncoderInput::Visible,
     }
 }
 
-fn engine(config: MaeConfig) -> DfdxEngine {
-    DfdxEngine::new(config, PixelScale::IMAGENET, 7).expect("a valid configuration")
+fn engine(config: MaeConfig) -> Box<dyn Engine> {
+    Device::Cpu.open(config, PixelScale::IMAGENET, 7).expect("a valid configuration")
 }
 
 /// Enough for every kernel to cut its work into several tasks.
@@ -127,10 +128,10 @@ fn positions_of_an_oblong_grid_follow_the_formula() {
 
 #[test]
 fn initialisation_is_seeded_and_as_the_table_says() {
-    let weights = engine(config()).export(StatePart::Weights);
-    assert_eq!(bits(&weights), bits(&engine(config()).export(StatePart::Weights)));
-    let other = DfdxEngine::new(config(), PixelScale::IMAGENET, 8).expect("a valid configuration");
-    assert_ne!(bits(&weights), bits(&other.export(StatePart::Weights)));
+    let weights = engine(config()).export(StatePart::Weights).expect("the CPU does not fail");
+    assert_eq!(bits(&weights), bits(&engine(config()).export(StatePart::Weights).expect("the CPU does not fail")));
+    let other = Device::Cpu.open(config(), PixelScale::IMAGENET, 8).expect("a valid configuration");
+    assert_ne!(bits(&weights), bits(&other.export(StatePart::Weights).expect("the CPU does not fail")));
 
     let qkv = weights.iter().find(|tensor| tensor.name == "blocks.1.attn.qkv.weight").expect("it is in the table");
     let bound = (6.0f32 / (24.0 + 72.0)).sqrt();
@@ -181,7 +182,7 @@ fn threads_do_not_change_a_bit() {
                 engine.update(&AdamW::default()).expect("gradients are there");
             }
             [StatePart::Weights, StatePart::FirstMoments, StatePart::SecondMoments]
-                .map(|part| bits(&engine.export(part)))
+                .map(|part| bits(&engine.export(part).expect("the CPU does not fail")))
         })
     };
     let one = train(1);
@@ -206,25 +207,28 @@ fn weights_of_accumulated_batches_add_up() {
 #[test]
 fn a_saved_state_continues_bit_by_bit() {
     let (mut engine, batch) = (engine(config()), Batch::new());
-    let step = |engine: &mut DfdxEngine| {
+    let step = |engine: &mut Box<dyn Engine>| {
         engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
         engine.update(&AdamW::default()).expect("gradients are there");
     };
     step(&mut engine);
-    let mut other = DfdxEngine::new(config(), PixelScale::IMAGENET, 1).expect("a valid configuration");
+    let mut other = Device::Cpu.open(config(), PixelScale::IMAGENET, 1).expect("a valid configuration");
     for part in [StatePart::Weights, StatePart::FirstMoments, StatePart::SecondMoments] {
-        other.import(part, &engine.export(part)).expect("its own state fits");
+        other.import(part, &engine.export(part).expect("the CPU does not fail")).expect("its own state fits");
     }
     other.set_updates(engine.updates());
     step(&mut engine);
     step(&mut other);
-    assert_eq!(bits(&engine.export(StatePart::Weights)), bits(&other.export(StatePart::Weights)));
+    assert_eq!(
+        bits(&engine.export(StatePart::Weights).expect("the CPU does not fail")),
+        bits(&other.export(StatePart::Weights).expect("the CPU does not fail"))
+    );
 }
 
 #[test]
 fn import_lists_every_mismatch_and_changes_nothing() {
     let mut engine = engine(config());
-    let before = engine.export(StatePart::Weights);
+    let before = engine.export(StatePart::Weights).expect("the CPU does not fail");
     let mut wrong = before.clone();
     wrong.retain(|tensor| tensor.name != "mask_token");
     wrong[0].shape = vec![1, 1, 25];
@@ -243,13 +247,13 @@ fn import_lists_every_mismatch_and_changes_nothing() {
             Mismatch::Unknown { name: "head.weight".to_owned() },
         ]
     );
-    assert_eq!(bits(&before), bits(&engine.export(StatePart::Weights)));
+    assert_eq!(bits(&before), bits(&engine.export(StatePart::Weights).expect("the CPU does not fail")));
 }
 
 #[test]
 fn batches_that_do_not_fit_are_refused() {
     let mut engine = engine(config());
-    let check = |engine: &mut DfdxEngine, input: PatchInput<'_>, message: &str| {
+    let check = |engine: &mut Box<dyn Engine>, input: PatchInput<'_>, message: &str| {
         assert_eq!(engine.evaluate(&input).expect_err(message).to_string(), message);
     };
     let batch = Batch::new();
@@ -288,9 +292,13 @@ fn nan_shows_in_the_loss_and_the_norm_and_does_not_panic() {
     pixels[100] = f32::NAN;
     let input = PatchInput { visible: Pixels::Floats(&pixels), ..batch.input() };
     assert!(engine.accumulate(&input, 1.0).expect("a valid batch").is_nan());
-    let before = bits(&engine.export(StatePart::Weights));
+    let before = bits(&engine.export(StatePart::Weights).expect("the CPU does not fail"));
     assert!(engine.update(&AdamW::default()).expect("gradients are there").gradient_norm.is_nan());
-    assert_eq!((bits(&engine.export(StatePart::Weights)), engine.updates()), (before, 0), "nothing was updated");
+    assert_eq!(
+        (bits(&engine.export(StatePart::Weights).expect("the CPU does not fail")), engine.updates()),
+        (before, 0),
+        "nothing was updated"
+    );
     assert_eq!(engine.gradients(), Err(ModelError::NoGradient), "the gradient is gone");
     engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
     assert!(engine.update(&AdamW::default()).expect("gradients are there").gradient_norm.is_finite());
@@ -304,7 +312,11 @@ fn clipping_scales_a_long_gradient_and_leaves_a_short_one() {
         engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
         let adamw = AdamW { clip_norm, ..AdamW::default() };
         let norm = engine.update(&adamw).expect("gradients are there").gradient_norm;
-        let first = engine.export(StatePart::FirstMoments).into_iter().flat_map(|tensor| tensor.data);
+        let first = engine
+            .export(StatePart::FirstMoments)
+            .expect("the CPU does not fail")
+            .into_iter()
+            .flat_map(|tensor| tensor.data);
         (norm, first.collect::<Vec<f32>>())
     };
     let (norm, free) = moments(None);
@@ -328,4 +340,52 @@ fn bytes_are_normalised_by_the_scale() {
     let from_bytes = engine.evaluate(&batch.input()).expect("a valid batch");
     let from_floats = engine.evaluate(&floats).expect("a valid batch");
     assert!((from_bytes - from_floats).abs() < 1e-5 * from_floats);
+}
+
+/// The whole model's gradient against differences of its loss, for tensors on either side of the encoder.
+#[test]
+fn gradients_match_differences_whatever_the_encoder_sees() {
+    const STEP: f32 = 1e-2;
+    let batch = Batch::new();
+    for encoder_input in [EncoderInput::Visible, EncoderInput::WithMaskTokens] {
+        let mut engine = engine(MaeConfig { encoder_input, ..config() });
+        engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
+        let gradients = engine.gradients().expect("a gradient was accumulated");
+        let weights = engine.export(StatePart::Weights).expect("the CPU does not fail");
+        for name in ["mask_token", "cls_token", "blocks.0.attn.proj.weight", "decoder_embed.bias"] {
+            let gradient = &gradients.iter().find(|tensor| tensor.name == name).expect("a trained tensor").data;
+            // The value whose change is felt most, so that rounding of the loss does not drown it.
+            let at = (0..gradient.len()).max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()));
+            let at = at.expect("no tensor is empty");
+            let mut loss = |change: f32| {
+                let mut changed = weights.clone();
+                let tensor = changed.iter_mut().find(|tensor| tensor.name == name).expect("a tensor of the table");
+                tensor.data[at] += change;
+                engine.import(StatePart::Weights, &changed).expect("the weights fit");
+                engine.evaluate(&batch.input()).expect("a valid batch")
+            };
+            let difference = (loss(STEP) - loss(-STEP)) / (2.0 * STEP);
+            let error = (difference - gradient[at]).abs();
+            assert!(
+                error < 2e-2 * gradient[at].abs() + 1e-5,
+                "{encoder_input:?} {name}: {} and {difference}",
+                gradient[at]
+            );
+        }
+    }
+}
+
+#[test]
+fn mask_tokens_in_the_encoder_cost_what_the_sizes_say() {
+    let visible = Preset::VitTiny.config();
+    let all = MaeConfig { encoder_input: EncoderInput::WithMaskTokens, ..visible.clone() };
+    assert_eq!(visible.encoder_tokens(49), 50);
+    assert_eq!(all.encoder_tokens(49), 197);
+    let ratio = all.flops_per_image(49) as f64 / visible.flops_per_image(49) as f64;
+    assert!((2.5..3.5).contains(&ratio), "{ratio}");
+    let mask_token = |config: &MaeConfig| {
+        let table = config.parameters();
+        table.iter().find(|parameter| parameter.name == "mask_token").expect("a mask token").shape.clone()
+    };
+    assert_eq!((mask_token(&visible), mask_token(&all)), (vec![1, 1, 128], vec![1, 1, 192]));
 }

@@ -4,7 +4,9 @@
 
 mod bench;
 mod evaluate;
+mod selfcheck;
 mod source;
+mod step;
 
 use std::path::PathBuf;
 
@@ -13,7 +15,9 @@ use patchstream_datasets::convert::{Part, Split};
 
 pub(crate) use self::bench::{BenchArgs, Decode};
 pub(crate) use self::evaluate::{ExportArgs, FeatureArgs, FeaturesArgs, KnnArgs, Layout, Pool, ProbeArgs, VerifyArgs};
+pub(crate) use self::selfcheck::SelfcheckArgs;
 pub(crate) use self::source::SourceArgs;
+pub(crate) use self::step::BenchStepArgs;
 
 /// Pre-train masked autoencoders, fed by a pipeline that keeps the accelerator busy.
 #[derive(Debug, Parser)]
@@ -71,6 +75,10 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Measure the data pipeline, stage by stage, without a model
     Bench(BenchArgs),
+    /// Measure the training step on random pixels, operation by operation, without data
+    BenchStep(BenchStepArgs),
+    /// Check that training on a device is right, and measure what it costs there
+    Selfcheck(SelfcheckArgs),
 }
 
 #[derive(Debug, Args)]
@@ -266,6 +274,9 @@ pub(crate) struct PretrainArgs {
     /// Size of the model
     #[arg(long, value_name = "PRESET", value_parser = preset_parser())]
     pub(crate) model: Option<String>,
+    /// Where to compute: cpu, or cuda:0 and so on
+    #[arg(long, value_name = "DEVICE", default_value_t = patchstream_model::Device::Cpu)]
+    pub(crate) device: patchstream_model::Device,
     /// Folder for checkpoints, metrics and the resolved configuration
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,

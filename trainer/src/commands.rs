@@ -1,6 +1,7 @@
 //! What each command does: arguments become settings of the libraries, their results become text or JSON.
 
 pub(crate) mod bench;
+pub(crate) mod bench_step;
 pub(crate) mod convert;
 pub(crate) mod dry_run;
 pub(crate) mod export;
@@ -11,6 +12,7 @@ pub(crate) mod merge;
 pub(crate) mod pretrain;
 pub(crate) mod probe;
 pub(crate) mod reconstruct;
+pub(crate) mod selfcheck;
 pub(crate) mod verify;
 
 use std::io::Write as _;

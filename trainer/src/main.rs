@@ -13,6 +13,7 @@ mod logging;
 mod picture;
 mod report;
 mod settings;
+mod synthetic;
 mod tensors;
 mod training;
 
@@ -48,6 +49,8 @@ fn run(cli: Cli) -> ExitCode {
         Command::Export(arguments) => commands::export::run(&arguments),
         Command::Verify(arguments) => commands::verify::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
+        Command::BenchStep(arguments) => commands::bench_step::run(&arguments),
+        Command::Selfcheck(arguments) => commands::selfcheck::run(&arguments),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -83,8 +83,9 @@ pub(crate) fn train(run: Run) -> anyhow::Result<Outcome> {
         clock.waited(waiting.elapsed());
 
         let lr = schedule.at(position.step);
-        let result = info_span!("step", step = position.step)
-            .in_scope(|| step::step(engine.as_mut(), &batch, config.train.accumulation.get(), &config.adamw(lr)))?;
+        let result = info_span!("step", step = position.step).in_scope(|| {
+            step::step(engine.as_mut(), &patch_input(&batch), config.train.accumulation.get(), &config.adamw(lr))
+        })?;
         if result.is_finite() {
             position.sums.add(f64::from(result.loss), result.gradient_norm);
         } else {

@@ -8,17 +8,17 @@ use rayon::prelude::*;
 /// The scalars of one update, worked out once in double precision.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rates {
-    beta1: f32,
-    beta2: f32,
+    pub(crate) beta1: f32,
+    pub(crate) beta2: f32,
     /// 1 - beta1 and 1 - beta2, rounded after the subtraction.
-    complement1: f32,
-    complement2: f32,
-    eps: f32,
-    step: f32,
-    root_correction: f32,
-    kept: f32,
+    pub(crate) complement1: f32,
+    pub(crate) complement2: f32,
+    pub(crate) eps: f32,
+    pub(crate) step: f32,
+    pub(crate) root_correction: f32,
+    pub(crate) kept: f32,
     /// What the gradient is multiplied by; exactly 1 where nothing is clipped, which changes no bit.
-    gradient_scale: f32,
+    pub(crate) gradient_scale: f32,
 }
 
 impl Rates {

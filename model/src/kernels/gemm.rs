@@ -36,6 +36,16 @@ impl<'a> Matrix<'a> {
         Matrix { data, rows, columns, row_stride, column_stride: 1 }
     }
 
+    /// `rows` rows from `row` on.
+    fn rows_from(self, row: usize, rows: usize) -> Matrix<'a> {
+        Matrix { data: &self.data[row * self.row_stride..], rows, ..self }
+    }
+
+    /// `columns` columns from `column` on.
+    fn columns_from(self, column: usize, columns: usize) -> Matrix<'a> {
+        self.transposed().rows_from(column, columns).transposed()
+    }
+
     /// The same values, read the other way round.
     pub(crate) fn transposed(self) -> Matrix<'a> {
         let Matrix { data, rows, columns, row_stride, column_stride } = self;
@@ -112,6 +122,24 @@ fn multiply_parallel<const NR: usize>(
     c: &mut [f32],
     tiles: impl Fn(Matrix<'_>, &[[f32; NR]], Output<'_>) + Sync,
 ) {
+    // Where C is small and the inner dimension long, as of the gradient of weights, B is packed block by block, and each
+    // block used while it is in the cache. Elsewhere C would have to be read and written for every block.
+    let depth_at_once = if a.rows < b.rows { DEPTH_PER_BLOCK } else { b.rows };
+    let mut start = start;
+    for from in (0..b.rows).step_by(depth_at_once) {
+        let depth = depth_at_once.min(b.rows - from);
+        multiply_depth(a.columns_from(from, depth), b.rows_from(from, depth), start, c, &tiles);
+        start = Start::Accumulate;
+    }
+}
+
+fn multiply_depth<const NR: usize>(
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    start: Start<'_>,
+    c: &mut [f32],
+    tiles: &(impl Fn(Matrix<'_>, &[[f32; NR]], Output<'_>) + Sync),
+) {
     let columns = b.columns;
     with_packed(b, |packed| {
         let panels = columns.div_ceil(NR);
@@ -124,8 +152,11 @@ fn multiply_parallel<const NR: usize>(
         let packed = &*packed;
         c.par_chunks_mut(ROWS_PER_TASK * columns).enumerate().for_each(|(task, c)| {
             let (row, rows) = (task * ROWS_PER_TASK, c.len() / columns);
-            let a = Matrix { data: &a.data[row * a.row_stride..], rows, ..a };
-            tiles(a, packed, Output { c, c_stride: columns, columns, start: start.at_row(row, columns) });
+            tiles(
+                a.rows_from(row, rows),
+                packed,
+                Output { c, c_stride: columns, columns, start: start.at_row(row, columns) },
+            );
         });
     });
 }

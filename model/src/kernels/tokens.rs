@@ -101,6 +101,12 @@ pub(crate) fn unshuffle_backward(
     add_partial(&sums, d_mask_token, write);
 }
 
+/// out (B, N, D) = `x` + `positions` (N, D).
+pub(crate) fn add_positions(x: &[f32], positions: &[f32], out: &mut [f32]) {
+    let images = out.par_chunks_exact_mut(positions.len()).zip(x.par_chunks_exact(positions.len()));
+    images.for_each(|(out, x)| add_rows_of(out, x, positions));
+}
+
 /// Picks patches: out (B, M, D) from `x` (B, 1 + L, D), whose first token is no patch, by `index` (B, M).
 pub(crate) fn pick(x: &[f32], index: &[u16], images: usize, out: &mut [f32]) {
     let (tokens, picked) = (x.len() / images, index.len() / images);

@@ -5,7 +5,7 @@
 
 mod compare;
 mod limit;
-mod machine;
+pub(super) mod machine;
 mod measure;
 mod page;
 mod predict;

@@ -10,7 +10,7 @@ use patchstream_pipeline::PatchStream;
 
 use super::{human_bytes, print};
 use crate::settings::RunConfig;
-use crate::training::{data_schedule, step};
+use crate::training::{data_schedule, patch_input, step};
 
 /// Steps that are measured, after one that is not.
 const STEPS: usize = 3;
@@ -26,7 +26,7 @@ pub(crate) fn run(
     let visible = config.mask.visible_patches(model.patches());
     let part = config.train.batch_size.get().div_ceil(config.train.accumulation.get());
     let activations = model.activation_bytes_per_image(visible);
-    let state = 4 * 4 * model.parameter_count() as u64;
+    let state = model.state_bytes();
     print(&format!(
         "cost    {:.2} GFLOP and {} of activations an image, {} for the {part} computed at once\n\
          memory  {} for weights, gradients and moments\n",
@@ -40,7 +40,7 @@ pub(crate) fn run(
     for _ in 0..=STEPS {
         let started = Instant::now();
         let batch = stream.next().context("the pipeline ended early")??;
-        step::step(engine, &batch, config.train.accumulation.get(), &config.adamw(0.0))?;
+        step::step(engine, &patch_input(&batch), config.train.accumulation.get(), &config.adamw(0.0))?;
         seconds.push(started.elapsed().as_secs_f64());
     }
     let mut measured = seconds.split_off(1);

@@ -1,6 +1,6 @@
 //! `patchstream export`: a checkpoint's weights as other libraries load them.
 
-use patchstream_model::{DfdxEngine, Engine as _, MaeConfig, StatePart};
+use patchstream_model::{Device, MaeConfig, StatePart};
 use serde::Serialize;
 
 use super::{print, print_json};
@@ -26,9 +26,9 @@ pub(crate) fn run(arguments: &ExportArgs) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(&arguments.checkpoint)?;
     let config = &checkpoint.config;
     let model = &config.model;
-    let mut engine = DfdxEngine::new(model.clone(), config.pixel_scale(), config.train.seed)?;
-    checkpoint.load_weights(&mut engine)?;
-    let ours = engine.export(StatePart::Weights);
+    let mut engine = Device::Cpu.open(model.clone(), config.pixel_scale(), config.train.seed)?;
+    checkpoint.load_weights(engine.as_mut())?;
+    let ours = engine.export(StatePart::Weights)?;
     let (tensors, json) = match arguments.to {
         Layout::Mae => (ours, serde_json::to_value(model)?),
         Layout::Timm => (exchange::to_timm(ours), exchange::timm_config(model)),

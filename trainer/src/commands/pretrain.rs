@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use patchstream_datasets::Dataset;
-use patchstream_model::DfdxEngine;
 
 use super::{compute_pool, dry_run, print};
 use crate::cli::{PretrainArgs, Resume};
@@ -56,9 +55,10 @@ pub(crate) fn run(arguments: &PretrainArgs, quiet: bool) -> anyhow::Result<()> {
     let length = Length::of(&config, dataset.manifest().rows())?;
     let held_out = HeldOut::open(&config)?;
     let pool = compute_pool(Some(config.train.threads))?;
-    let mut engine = pool.install(|| DfdxEngine::new(config.model.clone(), config.pixel_scale(), config.train.seed))?;
+    let mut engine =
+        pool.install(|| arguments.device.open(config.model.clone(), config.pixel_scale(), config.train.seed))?;
     let imported = match (&config.train.init, &resume) {
-        (Some(path), None) => Some(import(Path::new(path), &mut engine)?),
+        (Some(path), None) => Some(import(Path::new(path), engine.as_mut())?),
         _ => None,
     };
     let mut description = describe(&config, &dataset, length, resume.as_ref());
@@ -66,14 +66,14 @@ pub(crate) fn run(arguments: &PretrainArgs, quiet: bool) -> anyhow::Result<()> {
     if arguments.dry_run {
         print(&format!("{}\n{description}", toml::to_string(&config)?))?;
         let steps_left = length.total_steps - resume.map_or(0, |checkpoint| checkpoint.position.step);
-        return pool.install(|| dry_run::run(&config, dataset, &mut engine, steps_left));
+        return pool.install(|| dry_run::run(&config, dataset, engine.as_mut(), steps_left));
     }
 
     fs_err::create_dir_all(&arguments.out)?;
     training::write_whole(&arguments.out.join("config.toml"), toml::to_string(&config)?.as_bytes())?;
     print(&description)?;
     let interrupted = stop_on_ctrl_c()?;
-    let (folder, engine) = (arguments.out.clone(), Box::new(engine));
+    let folder = arguments.out.clone();
     let outcome = pool
         .install(|| training::train(Run { folder, config, dataset, held_out, engine, resume, interrupted, quiet }))?;
     report(arguments, &outcome)

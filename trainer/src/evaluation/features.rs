@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use patchstream_datasets::{Cursor, Dataset, LastBatch, Schedule, Share, Shuffle};
-use patchstream_model::{DfdxEngine, Engine, Pixels};
+use patchstream_model::{Device, Engine, Pixels};
 use patchstream_pipeline::PatchStream;
 
 use crate::cli::Pool;
@@ -32,7 +32,7 @@ pub(crate) struct FeatureBatch {
 
 /// Features of a data set, batch by batch in manifest order. A sample that cannot be decoded is left out.
 pub(crate) struct FeatureStream {
-    engine: DfdxEngine,
+    engine: Box<dyn Engine>,
     stream: PatchStream,
     pool: Pool,
     /// A bad sample's row shows another sample, which must not count twice.
@@ -58,8 +58,8 @@ impl FeatureStream {
         options: FeatureOptions,
     ) -> anyhow::Result<Self> {
         let config = &checkpoint.config;
-        let mut engine = DfdxEngine::new(config.model.clone(), config.pixel_scale(), config.train.seed)?;
-        checkpoint.load_weights(&mut engine)?;
+        let mut engine = Device::Cpu.open(config.model.clone(), config.pixel_scale(), config.train.seed)?;
+        checkpoint.load_weights(engine.as_mut())?;
         let schedule = Schedule {
             seed: 0,
             shuffle: Shuffle::Sequential,

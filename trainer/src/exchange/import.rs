@@ -30,7 +30,7 @@ pub(crate) fn import(path: &Path, engine: &mut dyn Engine) -> anyhow::Result<Imp
     let file = from_safetensors(&bytes, "").with_context(|| format!("{} cannot be read", path.display()))?;
     let mut theirs: BTreeMap<String, NamedTensor> =
         file.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
-    let own = engine.export(StatePart::Weights);
+    let own = engine.export(StatePart::Weights)?;
     let hugging_face = theirs.keys().any(|name| name.starts_with("vit."));
     let fresh_decoder = !theirs.keys().any(|name| name.starts_with("decoder"));
     let (mut wrong, mut new_positions, mut weights) = (Vec::new(), Vec::new(), Vec::new());

@@ -132,10 +132,10 @@ pub(crate) fn save(
         // A step has one state: it was saved when this step was reached before.
         return Ok(path);
     }
-    let weights = to_safetensors(&[("", engine.export(StatePart::Weights))])?;
+    let weights = to_safetensors(&[("", engine.export(StatePart::Weights)?)])?;
     let moments = to_safetensors(&[
-        (FIRST_MOMENT, engine.export(StatePart::FirstMoments)),
-        (SECOND_MOMENT, engine.export(StatePart::SecondMoments)),
+        (FIRST_MOMENT, engine.export(StatePart::FirstMoments)?),
+        (SECOND_MOMENT, engine.export(StatePart::SecondMoments)?),
     ])?;
     let contents = [(WEIGHTS, weights), (MOMENTS, moments), (CONFIG, toml::to_string(config)?.into_bytes())];
     let hashes =

@@ -28,17 +28,17 @@ impl StepResult {
 /// Trains on a batch, in `accumulation` parts whose gradients add up to that of the whole.
 pub(crate) fn step(
     engine: &mut dyn Engine,
-    batch: &PatchBatch,
+    batch: &PatchInput<'_>,
     accumulation: usize,
     adamw: &AdamW,
 ) -> anyhow::Result<StepResult> {
-    let rows = batch.rows();
+    let rows = batch.rows;
     let mut loss = 0.0;
     for part in 0..accumulation {
         let (start, end) = (part * rows / accumulation, (part + 1) * rows / accumulation);
         if start < end {
             let weight = (end - start) as f32 / rows as f32;
-            loss += weight * engine.accumulate(&patch_input_of(batch, start, end), weight)?;
+            loss += weight * engine.accumulate(&batch.part(start, end), weight)?;
         }
     }
     if !loss.is_finite() {
@@ -50,21 +50,12 @@ pub(crate) fn step(
 
 /// What the engine sees of a batch; pixels stay bytes.
 pub(crate) fn patch_input(batch: &PatchBatch) -> PatchInput<'_> {
-    patch_input_of(batch, 0, batch.rows())
-}
-
-fn patch_input_of(batch: &PatchBatch, start: usize, end: usize) -> PatchInput<'_> {
-    fn part<T>(values: &[T], rows: usize, start: usize, end: usize) -> &[T] {
-        let each = values.len() / rows;
-        &values[start * each..end * each]
-    }
-    let rows = batch.rows();
     PatchInput {
-        rows: end - start,
-        visible: Pixels::Bytes(part(batch.visible(), rows, start, end)),
-        visible_index: part(batch.visible_index(), rows, start, end),
-        masked: Pixels::Bytes(part(batch.masked(), rows, start, end)),
-        masked_index: part(batch.masked_index(), rows, start, end),
+        rows: batch.rows(),
+        visible: Pixels::Bytes(batch.visible()),
+        visible_index: batch.visible_index(),
+        masked: Pixels::Bytes(batch.masked()),
+        masked_index: batch.masked_index(),
     }
 }
 

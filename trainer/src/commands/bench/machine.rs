@@ -3,7 +3,7 @@
 use fs_err as fs;
 
 /// The processor's name.
-pub(super) fn processor() -> Option<String> {
+pub(in crate::commands) fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().to_owned())
@@ -20,7 +20,7 @@ pub(super) fn resident_bytes() -> Option<u64> {
 }
 
 /// The most memory that this process ever had in use.
-pub(super) fn resident_bytes_max() -> Option<u64> {
+pub(in crate::commands) fn resident_bytes_max() -> Option<u64> {
     status_bytes("VmHWM:")
 }
 

@@ -1,0 +1,84 @@
+//! What a device is called, and how fast it is fed.
+
+use super::context::{CudaBackend, Scratch, failed};
+use crate::device::Bandwidth;
+use crate::error::ModelError;
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::sys;
+use std::ffi::{CStr, c_char};
+use std::time::Instant;
+
+/// Bytes of a copy that is measured: a batch of 256 images of 224 x 224 pixels.
+const COPY_BYTES: usize = 256 * 224 * 224 * 3;
+/// Copies that are measured, after one that is not.
+const COPIES: usize = 10;
+
+impl CudaBackend {
+    /// What the driver calls the device.
+    pub(crate) fn name(&self) -> Result<String, ModelError> {
+        let mut name: [c_char; 256] = [0; 256];
+        // SAFETY: the driver writes at most as many bytes as the array has, the last of them zero.
+        unsafe { sys::cuDeviceGetName(name.as_mut_ptr(), 256, *self.driver.cu_device()) }
+            .result()
+            .map_err(|error| failed("asking for the device's name", &error))?;
+        // SAFETY: as above.
+        Ok(unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned())
+    }
+
+    /// Times copies of a batch to the device.
+    pub(crate) fn bandwidth(&self) -> Result<Bandwidth, ModelError> {
+        let measured = || -> Result<Bandwidth, dfdx::prelude::CudaError> {
+            let pageable_bytes_per_s = self.copies(&vec![1u8; COPY_BYTES])?;
+            let locked = PageLocked::new(COPY_BYTES)?;
+            Ok(Bandwidth { pageable_bytes_per_s, page_locked_bytes_per_s: self.copies(locked.bytes())? })
+        };
+        measured().map_err(|error| failed("copying to the device", &error))
+    }
+
+    fn copies(&self, bytes: &[u8]) -> Result<f64, dfdx::prelude::CudaError> {
+        let to = self.scratch(Scratch::Bytes, bytes.len())?;
+        self.driver.bind_to_thread()?;
+        let copy = || -> Result<(), DriverError> {
+            // SAFETY: the scratch memory is as long.
+            unsafe { result::memcpy_htod_sync(to, bytes) }?;
+            self.driver.synchronize()
+        };
+        copy()?;
+        let started = Instant::now();
+        for _ in 0..COPIES {
+            copy()?;
+        }
+        Ok((COPIES * bytes.len()) as f64 / started.elapsed().as_secs_f64())
+    }
+}
+
+/// Memory of the host that is never moved, which a device copies without help.
+struct PageLocked {
+    pointer: *mut u8,
+    bytes: usize,
+}
+
+impl PageLocked {
+    /// Memory filled with ones. The device must be bound to this thread.
+    fn new(bytes: usize) -> Result<PageLocked, DriverError> {
+        let mut pointer = std::ptr::null_mut();
+        // SAFETY: the driver writes one pointer.
+        unsafe { sys::cuMemHostAlloc(&raw mut pointer, bytes, 0) }.result()?;
+        // SAFETY: the memory is as long, and nobody else's.
+        unsafe { pointer.cast::<u8>().write_bytes(1, bytes) };
+        Ok(PageLocked { pointer: pointer.cast(), bytes })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: the memory is as long, was written when it was allocated, and lives as long as this.
+        unsafe { std::slice::from_raw_parts(self.pointer, self.bytes) }
+    }
+}
+
+impl Drop for PageLocked {
+    fn drop(&mut self) {
+        // There is nobody to tell of a failure.
+        // SAFETY: the memory came from the driver, and nothing refers to it any more.
+        let _ = unsafe { sys::cuMemFreeHost(self.pointer.cast()) };
+    }
+}

@@ -1,0 +1,40 @@
+//! `patchstream selfcheck` on the CPU, and what is said of devices that are not there.
+
+use crate::support::Sandbox;
+
+#[test]
+fn the_cpu_is_right_and_measured() {
+    let sandbox = Sandbox::with_shards();
+    let arguments = ["selfcheck", "--out", "cpu.json", "--data", "shards", "--batch", "2,4", "--steps", "2"];
+    let text = sandbox.succeed(&arguments);
+    assert!(text.starts_with("device       cpu\ngolden       yes: "), "{text}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(sandbox.path("cpu.json")).expect("a file")).expect("JSON");
+    assert_eq!((&report["passed"], &report["device"]), (&true.into(), &"cpu".into()));
+    // Two targets, each with six numbers of the forward pass, twenty losses, and every tensor twice.
+    assert!(report["golden"]["compared"].as_u64().is_some_and(|compared| compared > 150), "{report:#}");
+    assert_eq!(report["golden"]["wrong"], serde_json::json!([]));
+    assert!(report["golden"]["worst_share"].as_f64().is_some_and(|share| share > 0.0 && share <= 1.0));
+    assert_eq!(report["determinism"]["differing"], 0);
+    let batches: Vec<&serde_json::Value> =
+        report["steps"].as_array().expect("a list").iter().map(|step| &step["batch"]).collect();
+    assert_eq!(batches, [2, 4]);
+    assert!(report["steps"][1]["ms_per_step"].as_f64().is_some_and(|ms| ms > 0.0));
+    assert_eq!(report["feeding"]["batch"], 2);
+    assert!(report["feeding"]["wait_share"].as_f64().is_some_and(|share| (0.0..1.0).contains(&share)));
+    assert!(report["host_to_device"].is_null());
+}
+
+#[test]
+fn devices_that_are_not_there() {
+    let sandbox = Sandbox::new();
+    let unknown = sandbox.fail(&["bench-step", "--device", "gpu"]);
+    assert!(unknown.contains("unknown device \"gpu\""), "{unknown}");
+    insta::assert_snapshot!(sandbox.fail(&["selfcheck", "--out", "none/report.json"]), @"error: folder `none` for the result does not exist");
+    if cfg!(not(feature = "cuda")) {
+        insta::assert_snapshot!(sandbox.fail(&["selfcheck", "--device", "cuda:0", "--out", "report.json"]), @r"
+        error: this program was built without CUDA
+        hint: build it with --features cuda, or use --device cpu
+        ");
+    }
+}

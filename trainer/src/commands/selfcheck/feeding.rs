@@ -1,0 +1,85 @@
+//! How long training waits for data: steps on streamed batches beside steps on one batch that is kept.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use patchstream_datasets::{Cursor, Dataset};
+use patchstream_model::Device;
+use patchstream_pipeline::PatchStream;
+use serde::Serialize;
+
+use crate::settings::RunConfig;
+use crate::training::{data_schedule, patch_input, step};
+
+/// Batches before those that are measured, so that queues are as full as they will be.
+const WARM_UP: usize = 3;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Feeding {
+    data: String,
+    batch: usize,
+    workers: usize,
+    steps: usize,
+    /// Of a step on a streamed batch, waiting included.
+    streamed_ms_per_step: f64,
+    /// Of a step on a batch that is kept.
+    cached_ms_per_step: f64,
+    /// Of the time of streamed steps, what was spent waiting for the next batch.
+    wait_share: f64,
+}
+
+impl Feeding {
+    pub(super) fn line(&self) -> String {
+        format!(
+            "{:.1}% of the time for data ({:.1} ms a step of {} streamed, {:.1} kept)",
+            100.0 * self.wait_share,
+            self.streamed_ms_per_step,
+            self.batch,
+            self.cached_ms_per_step
+        )
+    }
+}
+
+pub(super) fn measure(config: &RunConfig, device: Device, steps: NonZeroUsize) -> anyhow::Result<Feeding> {
+    let dataset = Arc::new(Dataset::open(&config.data.path)?);
+    let mut config = config.clone();
+    config.fill_pixel_scale(dataset.manifest().pixel_stats());
+    let rows = NonZeroUsize::new(dataset.manifest().rows() as usize).unwrap_or(NonZeroUsize::MIN);
+    config.train.batch_size = config.train.batch_size.min(rows);
+    config.validate()?;
+    let mut engine = device.open(config.model.clone(), config.pixel_scale(), config.train.seed)?;
+    let schedule = data_schedule(&config, Cursor::default());
+    let mut stream = PatchStream::start(dataset, schedule, &config.pipeline(None)?)?;
+    let adamw = config.adamw(config.train.base_lr);
+
+    let mut batch = stream.next().context("the pipeline ended early")??;
+    let (mut waited, mut started) = (Duration::ZERO, Instant::now());
+    for number in 0..WARM_UP + steps.get() {
+        if number == WARM_UP {
+            (waited, started) = (Duration::ZERO, Instant::now());
+        }
+        step::step(engine.as_mut(), &patch_input(&batch), 1, &adamw)?;
+        let waiting = Instant::now();
+        batch = stream.next().context("the pipeline ended early")??;
+        waited += waiting.elapsed();
+    }
+    let streamed = started.elapsed();
+    drop(stream);
+
+    let started = Instant::now();
+    for _ in 0..steps.get() {
+        step::step(engine.as_mut(), &patch_input(&batch), 1, &adamw)?;
+    }
+    let ms_per_step = |time: Duration| 1e3 * time.as_secs_f64() / steps.get() as f64;
+    Ok(Feeding {
+        data: config.data.path.clone(),
+        batch: batch.rows(),
+        workers: config.data.workers.get(),
+        steps: steps.get(),
+        streamed_ms_per_step: ms_per_step(streamed),
+        cached_ms_per_step: ms_per_step(started.elapsed()),
+        wait_share: waited.as_secs_f64() / streamed.as_secs_f64(),
+    })
+}
