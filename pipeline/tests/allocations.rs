@@ -77,8 +77,9 @@ fn a_stream_allocates_no_more_for_more_or_larger_images() {
     let few = stream_allocations("objects/coins", 300);
     let many = stream_allocations("objects/coins", 1500);
     let large = stream_allocations("textures/grass", 300);
-    // Some vectors double once or twice more for more rows; how far ahead the fetching threads are may differ by a row group.
-    assert!(many.abs_diff(few) < 200 && large.abs_diff(few) < 200, "{few} for few, {many} for many, {large} for large");
+    // Counted: 1563, 1664 to 1764, 1563. A row group, one more of which may be read ahead, makes about 125, and vectors double
+    // more often for more rows; one allocation an image would be 3,600 more.
+    assert!(many.abs_diff(few) < 400 && large.abs_diff(few) < 400, "{few} for few, {many} for many, {large} for large");
 }
 
 /// Allocations of the whole process during three epochs of ten batches, from two row groups.
@@ -108,6 +109,8 @@ fn stream_allocations(name: &str, images: u64) -> u64 {
     };
     let config = PipelineConfig {
         workers: NonZeroUsize::new(2).unwrap(),
+        // Room for one row group beyond the one in use, so that as many are read while counting as are used.
+        read_ahead_bytes: NonZeroUsize::new(row_group_bytes.get() as usize * 3 / 2).unwrap(),
         ..PipelineConfig::for_grid(PatchGrid::new(32, 32, 8).unwrap())
     };
     let mut stream = PatchStream::start(dataset, schedule, &config).unwrap();
