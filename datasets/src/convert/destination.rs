@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use super::commit::FinishedUnit;
 use super::far::RemoteStaging;
+use super::head::{Begun, Head, Remains};
 use super::options::ConvertOptions;
 use super::record::UnitRecord;
-use super::staging::{Begun, Head, Remains, Staging};
+use super::staging::Staging;
 use crate::error::DatasetError;
 use crate::manifest::MANIFEST_BYTES_MAX;
 use crate::remote::{RemoteFolder, is_remote};

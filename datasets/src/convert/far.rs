@@ -17,9 +17,10 @@ use tempfile::TempDir;
 
 use super::LEDGER_FILE;
 use super::commit::FinishedUnit;
+use super::head::{Begun, HEAD_FILE, Head, Remains, UNITS};
 use super::options::{ConvertOptions, REST_SPLIT};
 use super::record::{UnitRecord, is_record, record_name};
-use super::staging::{Begun, HEAD_FILE, Head, Remains, UNITS, check_same, is_ours, split_folder};
+use super::staging::{check_same, is_ours, split_folder};
 use crate::error::DatasetError;
 use crate::manifest::{MANIFEST_BYTES_MAX, MANIFEST_FILE, Manifest};
 use crate::remote::{Listed, RemoteFolder};

@@ -12,10 +12,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::destination::location_of;
 use super::finish::{ConvertReport, report, write_manifests};
+use super::head::{Begun, Head, Remains, UNITS};
 use super::options::Part;
 use super::record::{GroupRecord, LeftOut, RowKey, UnitRecord};
 use super::shards::{Shard, ShardFormat};
-use super::staging::{Begun, Head, Remains, Staging, UNITS, read_head, shard_name, split_folder};
+use super::staging::{Staging, read_head, shard_name, split_folder};
 use crate::error::DatasetError;
 use crate::group::{FetchedRanges, Footer};
 use crate::guard::guarded;

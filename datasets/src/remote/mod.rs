@@ -71,9 +71,11 @@ fn kind_of(location: &str) -> Option<Kind> {
     }
 }
 
-/// Whether a location is one in an object store or on the web.
+/// Whether a location is a URL of an object store or the web, known or not, rather than a path or `file://`.
 pub fn is_remote(location: &str) -> bool {
-    kind_of(location).is_some()
+    let scheme = location.split_once("://").map_or("", |(scheme, _)| scheme);
+    !["", "file"].contains(&scheme)
+        && scheme.chars().all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter))
 }
 
 /// Whether a location is one that knows folders. The web knows files alone, and is for reading.
@@ -156,5 +158,6 @@ mod tests {
         assert_eq!(open("s3://bucket/a/b%20c/").unwrap().path.as_ref(), "a/b%20c");
         assert!(is_remote("s3://bucket") && has_folders("s3://bucket") && !has_folders("http://host/x"));
         assert!(!is_remote("file:///tmp") && !is_remote("/tmp/s3://x"));
+        assert!(is_remote("ftp://host/x"), "no folder of that name is made");
     }
 }

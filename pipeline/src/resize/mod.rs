@@ -198,13 +198,13 @@ impl Memory {
         grow(&mut self.columns, horizontal.readable() * 3, Column::default());
         for (strip, rows) in strips(vertical.samples.clone()) {
             let row = |y: u32| &pixels[(y - region.y) as usize * row_bytes + first_byte..][..bytes];
-            let lines = lines_of(&rows, &row);
+            let lines = lines_of(&rows, row);
             let mut narrow = [[0; LANES]; LANES];
             kernels.transpose(wide_enough(lines, &mut narrow), &mut self.columns[..bytes]);
             // Raw pixels come from memory, in more streams than the processor foresees by itself.
             let next = rows.end..vertical.samples.end.min(rows.end + LANES as u32);
             if !next.is_empty() {
-                kernels.prefetch(lines_of(&next, &row));
+                kernels.prefetch(lines_of(&next, row));
             }
             for (component, between) in self.between.iter_mut().enumerate() {
                 let target = &mut between[strip * LANES * stride..];

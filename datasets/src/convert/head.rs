@@ -1,0 +1,48 @@
+//! What is known of a conversion from its beginning on, and found again by whoever goes on with it: here and in an object store.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::options::Part;
+
+/// The folder of the records, inside the one that is being written.
+pub(super) const UNITS: &str = "units";
+/// What is being made, inside of [`UNITS`].
+pub(super) const HEAD_FILE: &str = "conversion.json";
+
+/// What is being made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Head {
+    /// Everything that decides what is written.
+    pub(super) configuration: Value,
+    /// Which part of it this is, unless it is all.
+    pub(super) part: Option<Part>,
+    /// The names of the splits, the rest first; a single one means that nothing is split.
+    pub(super) splits: Vec<String>,
+    pub(super) class_names: Vec<String>,
+    /// Files of the source that are no images.
+    pub(super) skipped: u64,
+    /// Units in all parts together.
+    pub(super) units: u32,
+    /// Images in all parts together.
+    pub(super) images: u64,
+}
+
+/// What becomes of the remains of an interrupted conversion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// They are an error, if there is anything to lose.
+    Refuse,
+    /// They are gone on with.
+    Resume,
+    /// They are thrown away.
+    Clear,
+}
+
+/// What there is to do for a destination.
+pub(super) enum Begun<Staging> {
+    /// It is there already, made as asked for.
+    Finished,
+    Work(Staging),
+}
