@@ -106,9 +106,9 @@ impl Destination {
     }
 }
 
-/// The URL of an object store, if a destination is one.
+/// A destination that is a URL; `file://` too, which is refused as one rather than taken for the name of a folder.
 pub(super) fn location_of(destination: &Path) -> Option<&str> {
-    destination.to_str().filter(|location| is_remote(location))
+    destination.to_str().filter(|location| is_remote(location) || location.starts_with("file://"))
 }
 
 /// The files of a finished data set, for the report on it.
