@@ -57,9 +57,8 @@ impl Store {
             return Ok(Store { objects, prefix: path, naming, local: None, location, faults: None });
         }
         let refuse = |reason: &str| DatasetError::Location { location: location.to_owned(), reason: reason.to_owned() };
-        let path = match location.split_once("://") {
-            Some(("file", path)) => percent_decoded(path).ok_or_else(|| refuse("the URL is not valid"))?,
-            Some((scheme, _)) => return Err(refuse(&format!("the scheme `{scheme}` is not supported"))),
+        let path = match location.strip_prefix("file://") {
+            Some(path) => percent_decoded(path).ok_or_else(|| refuse("the URL is not valid"))?,
             None => location.to_owned(),
         };
         let folder = FilePath::new(&path);

@@ -107,9 +107,11 @@ pub(crate) fn open(location: &str) -> Result<Place, DatasetError> {
 
 /// The location without what may be a password or a signature.
 pub(crate) fn shown(location: &str) -> String {
-    let Some(kind) = kind_of(location) else { return location.to_owned() };
-    let (scheme, rest) = location.split_once("://").unwrap_or(("", location));
-    let rest = if kind == Kind::Http { rest.split(['?', '#']).next().unwrap_or(rest) } else { rest };
+    let Some((scheme, rest)) = location.split_once("://").filter(|_| is_remote(location)) else {
+        return location.to_owned();
+    };
+    // Names of objects may have these letters; in any other URL a signature may follow.
+    let rest = if has_folders(location) { rest } else { rest.split(['?', '#']).next().unwrap_or(rest) };
     let (authority, path) = rest.split_once('/').map_or((rest, None), |(authority, path)| (authority, Some(path)));
     // The part before the `@` is a container's name for Azure, and a password for all others.
     let authority = match authority.rsplit_once('@') {
@@ -139,6 +141,7 @@ mod tests {
         for (location, message) in [
             ("https://joe:hunter2@example.com/a.tar", "with a password"),
             ("https://example.com/a.tar?X-Amz-Signature=hunter2", "may hold a signature"),
+            ("ftp://joe:hunter2@example.com/a?key=hunter2", "the scheme `ftp` is not supported"),
             ("s3:///prefix", "names no bucket"),
             ("s3://bucket/a//b", "empty path segment"),
             ("ftp://example.com/a", "the scheme `ftp` is not supported"),

@@ -6,8 +6,8 @@
 
 /// Bytes that must be readable behind the last byte of a segment.
 ///
-/// A block of 64 coefficients takes at most 64 * 26 bits = 208 bytes, and the buffer reads up to 8 bytes ahead. Readers
-/// ask [`Bits::is_past`] between blocks, so with this many bytes no look-ahead inside a block leaves the slice.
+/// A block of 64 coefficients takes at most 64 * 26 bits = 208 bytes, and a window reads up to 8 bytes ahead. Readers
+/// compare their place with the end of the segment between blocks, so with this many bytes no look-ahead inside a block leaves the slice.
 pub(super) const PADDING_BYTES: usize = 256;
 
 /// The next bits of a stream, topmost first.
