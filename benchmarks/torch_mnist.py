@@ -11,14 +11,13 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 from torchvision.io import ImageReadMode, read_image
-from torchvision.transforms import v2
 
 # As in trainer/configs/mnist.toml.
 IMAGE_PX, PATCH_PX = 28, 4
 WIDTH, DEPTH, HEADS = 192, 3, 6
 DECODER_WIDTH, DECODER_DEPTH, DECODER_HEADS = 64, 2, 4
-BATCH, STEPS, LR, WARMUP, DECAY, BETAS = 64, 5400, 1.5e-3, 0.05, 0.05, (0.9, 0.95)
-MASK_RATIO, CROP_SCALE, CROP_RATIO = 0.75, (0.8, 1.0), (0.95, 1.05)
+BATCH, STEPS, LR, WARMUP, DECAY, BETAS = 64, 9000, 1.5e-3, 0.05, 0.05, (0.9, 0.95)
+MASK_RATIO = 0.75
 PATCHES = (IMAGE_PX // PATCH_PX) ** 2
 VISIBLE = int(PATCHES * (1 - MASK_RATIO))
 
@@ -133,13 +132,12 @@ def train(model, images, mean, std):
     rest = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     groups = [{"params": decays, "weight_decay": DECAY}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=LR, betas=BETAS)
-    crop = v2.RandomResizedCrop(IMAGE_PX, CROP_SCALE, CROP_RATIO, v2.InterpolationMode.BICUBIC, antialias=True)
     warmup, order = round(WARMUP * STEPS), torch.empty(0, dtype=torch.long)
     for step in range(STEPS):
         if len(order) < BATCH:
             order = torch.randperm(len(images))
         batch, order = images[order[:BATCH]], order[BATCH:]
-        batch = (torch.stack([crop(image) for image in batch]).float() / 255 - mean) / std
+        batch = (batch.float() / 255 - mean) / std
         progress = (step - warmup) / max(STEPS - warmup, 1)
         rate = LR * (step + 1) / warmup if step < warmup else LR * 0.5 * (1 + math.cos(math.pi * progress))
         for group in optimizer.param_groups:

@@ -258,6 +258,16 @@ pub enum DatasetError {
         /// The length of the file.
         got: u64,
     },
+    /// An image whose bytes went away while they were used.
+    #[error(
+        "sample {sample_id}, `{path}`, was lost while it was used: its shard became shorter, or the disk could not be read"
+    )]
+    ImageLost {
+        /// The path of the image below its source.
+        path: String,
+        /// Its number in the data set.
+        sample_id: u64,
+    },
     /// A shard whose content cannot be read as the manifest says.
     #[error("shard `{path}`, row group {row_group} is corrupt: {reason}")]
     ShardCorrupt {

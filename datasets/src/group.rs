@@ -14,6 +14,8 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::reader::{ChunkReader, Length};
 
+use crate::error::DatasetError;
+use crate::local::is_lost;
 use crate::manifest::RowGroupEntry;
 use crate::schema::{IMAGE, JPEG_SEGMENTS, LABEL, Layout};
 
@@ -65,17 +67,28 @@ impl EncodedGroup {
         EncodedGroup { first_sample_id, images: images.finish(), paths, labels, segments: None }
     }
 
-    /// A copy that holds the images of some rows alone, and the bytes of those; its other rows are empty images.
-    pub(crate) fn copy_of(&self, rows: &[u32]) -> (EncodedGroup, u64) {
-        let mut views = vec![0; self.images.len()];
+    /// A copy that holds the images of some rows alone, and the bytes of those; its other rows are empty images. Nothing if
+    /// images were lost, which [`EncodedRow::check`] of the rows tells.
+    pub(crate) fn copy_of(&self, rows: &[u32]) -> Option<(EncodedGroup, u64)> {
+        let length = rows.iter().map(|&row| self.images.value(row as usize).len()).sum();
+        let mut bytes = Vec::with_capacity(length);
+        let mut ranges = vec![(0, 0); self.images.len()];
         for &row in rows {
-            views[row as usize] = self.images.views()[row as usize];
+            let image = self.images.value(row as usize);
+            ranges[row as usize] = (bytes.len() as u32, image.len() as u32);
+            bytes.extend_from_slice(image);
         }
-        let sparse = BinaryViewArray::new(views.into(), self.images.data_buffers().to_vec(), None);
-        let images = sparse.gc();
-        let bytes = images.data_buffers().iter().map(|buffer| buffer.len() as u64).sum();
+        if self.images.data_buffers().iter().any(|buffer| is_lost(buffer)) {
+            return None;
+        }
+        let mut images = BinaryViewBuilder::with_capacity(ranges.len());
+        let block = images.append_block(bytes.into());
+        for (start, length) in ranges {
+            images.try_append_view(block, start, length).expect("images lie within the block");
+        }
         let (paths, labels, segments) = (self.paths.clone(), self.labels.clone(), self.segments.clone());
-        (EncodedGroup { first_sample_id: self.first_sample_id, images, paths, labels, segments }, bytes)
+        let first_sample_id = self.first_sample_id;
+        Some((EncodedGroup { first_sample_id, images: images.finish(), paths, labels, segments }, length as u64))
     }
 
     /// Decodes the columns of a row group whose bytes were fetched and verified.
@@ -90,7 +103,8 @@ impl EncodedGroup {
         let group = EncodedGroup {
             first_sample_id: entry.first_sample_id,
             images: image.column(0).as_binary_view().clone(),
-            paths: image.column(1).as_string_view().clone(),
+            // Text must stay valid, whatever becomes of the file; and it must not keep all of the row group in memory.
+            paths: image.column(1).as_string_view().gc(),
             labels: batch.column(1).as_primitive::<Int64Type>().clone(),
             segments: batch.column_by_name(JPEG_SEGMENTS).map(|column| column.as_list().clone()),
         };
@@ -110,6 +124,18 @@ impl EncodedRow {
     /// The encoded image.
     pub fn bytes(&self) -> &[u8] {
         self.group.images.value(self.row as usize)
+    }
+
+    /// To be asked when all is done that shall be done with the bytes: whether they were there until now.
+    ///
+    /// # Errors
+    ///
+    /// [`DatasetError::ImageLost`] if the shard became shorter meanwhile, or the disk failed.
+    pub fn check(&self) -> Result<(), DatasetError> {
+        if is_lost(self.bytes()) {
+            return Err(DatasetError::ImageLost { path: self.path().to_owned(), sample_id: self.sample_id() });
+        }
+        Ok(())
     }
 
     /// The path of the image below its source; empty where none is known.
@@ -207,6 +233,7 @@ impl Footer {
         // Also makes sure that the Parquet library meets no range that it would panic over.
         self.column_ranges(entry, columns)?;
         let projection = ProjectionMask::columns(self.metadata.parquet_schema(), columns.iter().copied());
+        let parts: Vec<Bytes> = fetched.parts.iter().map(|(_, bytes)| bytes.clone()).collect();
         let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(fetched, self.metadata.clone())
             .with_row_groups(vec![entry.row_group as usize])
             .with_projection(projection)
@@ -214,7 +241,9 @@ impl Footer {
             .build()
             .map_err(|error| error.to_string())?;
         let batch = reader.next().ok_or("it has no rows")?.map_err(|error| error.to_string())?;
-        if batch.num_rows() == entry.rows as usize {
+        if parts.iter().any(|bytes| is_lost(bytes)) {
+            Err("the file became shorter, or the disk failed, while it was read".to_owned())
+        } else if batch.num_rows() == entry.rows as usize {
             Ok(batch)
         } else {
             Err(format!("expected {} rows, got {}", entry.rows, batch.num_rows()))

@@ -140,3 +140,27 @@ fn corrupt_photographs_are_replaced_and_entered_in_the_ledger() {
     let error = stream.next().unwrap().unwrap_err();
     assert!(error.to_string().starts_with("1 bad samples: expected at most 0"), "{error}");
 }
+
+#[test]
+fn shards_that_become_shorter_end_the_stream_with_an_error_and_no_wrong_batch() {
+    let directory = tempfile::tempdir().unwrap();
+    let dataset = shards(&photos(), &directory.path().join("shards"));
+    let config = PipelineConfig { queue_batches: NonZeroUsize::MIN, ..config(2) };
+    let expected = collect(&dataset, schedule(BEGINNING, LastBatch::Drop), &config);
+    let mut stream = PatchStream::start(Arc::clone(&dataset), schedule(BEGINNING, LastBatch::Drop), &config).unwrap();
+    let first = stream.next().unwrap().unwrap();
+    for entry in dataset.manifest().row_groups() {
+        let shard = directory.path().join("shards").join(entry.file.as_ref());
+        fs_err::OpenOptions::new().write(true).open(shard).unwrap().set_len(0).unwrap();
+    }
+    let mut batches = vec![first];
+    let error = loop {
+        match stream.next().expect("an error before the end") {
+            Ok(batch) => batches.push(batch),
+            Err(error) => break error,
+        }
+    };
+    assert!(batches == expected[..batches.len()]);
+    let message = error.to_string();
+    assert!(["lost", "truncated", "shorter"].iter().any(|word| message.contains(word)), "{message}");
+}

@@ -57,7 +57,9 @@ fn cell(row: &EncodedRow, class_names: &[String], examiner: &dyn ImageExaminer) 
         |label| class_names.get(label as usize).cloned().unwrap_or_else(|| format!("label {label}")),
     );
     line(0, &label, TEXT);
-    match examiner.transcode(row.bytes(), Encode::Raw { max_side_px: SIDE_PX, zstd_level: None }, None) {
+    let small = examiner.transcode(row.bytes(), Encode::Raw { max_side_px: SIDE_PX, zstd_level: None }, None);
+    row.check()?;
+    match small {
         Ok(Some(small)) => {
             line(1, &format!("#{}", row.sample_id()), TEXT);
             let pixels = small.bytes.len() - small.width_px as usize * small.height_px as usize * 3;

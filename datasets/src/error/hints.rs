@@ -56,6 +56,9 @@ impl DatasetError {
                 Instead::Unfinished => "a conversion to it is not finished: repeat it with `--resume`",
             },
             Self::ManifestVersion { .. } => "convert the images again, or use the program that wrote the data set",
+            Self::ImageLost { .. } => {
+                "leave shards as they are while they are read; write new ones beside them, or look for errors of the disk"
+            }
             Self::ShardMissing { .. } | Self::ShardTruncated { .. } => {
                 "a copy may have been interrupted; copy the data set again, or convert the images again"
             }

@@ -50,7 +50,9 @@ pub fn measure_pixels(
     for row in sample_rows(dataset, images, seed) {
         let row = row?;
         let mut sums = PixelSums::default();
-        examiner.measure(row.bytes(), &mut sums).map_err(|reason| DatasetError::DamagedImage {
+        let measured = examiner.measure(row.bytes(), &mut sums);
+        row.check()?;
+        measured.map_err(|reason| DatasetError::DamagedImage {
             location: dataset.location().to_owned(),
             sample_id: row.sample_id(),
             path: row.path().to_owned(),

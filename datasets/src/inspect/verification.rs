@@ -123,7 +123,8 @@ fn examine(group: &Arc<EncodedGroup>, examiner: Option<&dyn ImageExaminer>) -> V
     let damaged = rows.filter_map(|row| {
         // A decoder that panics over one image shall not end the verification.
         let checked = catch_unwind(AssertUnwindSafe(|| examiner.check(row.bytes())));
-        let reason = checked.unwrap_or_else(|_| Err("the decoder panicked".to_owned())).err()?;
+        let checked = checked.unwrap_or_else(|_| Err("the decoder panicked".to_owned()));
+        let reason = checked.and_then(|()| row.check().map_err(|error| error.to_string())).err()?;
         Some(DamagedRow { sample_id: row.sample_id(), path: row.path().to_owned(), reason })
     });
     damaged.collect()

@@ -270,3 +270,18 @@ fn images_are_views_into_the_bytes_that_were_fetched() {
     }
     assert!((addresses[addresses.len() - 1] - addresses[0]) as u64 <= entry.length);
 }
+
+#[test]
+fn rows_of_a_shard_that_becomes_shorter_are_lost_and_say_so() {
+    let (parent, dataset) = dataset(60);
+    let group = dataset.read_group(0).unwrap();
+    let last = group.row(group.rows() - 1).unwrap();
+    last.check().unwrap();
+    let shard = parent.path().join("set").join(dataset.manifest().row_groups()[0].file.as_ref());
+    std::fs::OpenOptions::new().write(true).open(shard).unwrap().set_len(0).unwrap();
+    assert!(last.bytes().iter().all(|&byte| byte == 0), "what is lost reads as zeros");
+    let error = last.check().unwrap_err();
+    assert!(matches!(&error, DatasetError::ImageLost { path, .. } if path == last.path()), "{error}");
+    assert!(group.copy_of(&[0]).is_none());
+    assert!(matches!(dataset.read_group(0).unwrap_err(), DatasetError::ShardTruncated { got: 0, .. }));
+}

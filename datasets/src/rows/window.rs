@@ -96,7 +96,7 @@ impl Window {
             }
             position = place.position + 1;
         }
-        let (group, bytes) = held.group.copy_of(&rows);
+        let Some((group, bytes)) = held.group.copy_of(&rows) else { return };
         (held.group, held.rows) = (Arc::new(group), *rows_left);
         held.room.shrink(bytes);
     }

@@ -12,6 +12,8 @@ pub(crate) trait EncodedImage: Send + 'static {
     fn segments(&self) -> Option<&[u32]>;
     fn path(&self) -> &str;
     fn label(&self) -> Option<i64>;
+    /// To be asked when all is done that shall be done with the bytes: an error if some of them went away meanwhile.
+    fn check(&self) -> Result<(), PipelineError>;
 }
 
 /// An image and its place in the plan; rows of a batch come one after the other, from place 0 on.
@@ -55,6 +57,10 @@ impl EncodedImage for EncodedRow {
 
     fn label(&self) -> Option<i64> {
         self.label()
+    }
+
+    fn check(&self) -> Result<(), PipelineError> {
+        Ok(self.check()?)
     }
 }
 

@@ -51,6 +51,10 @@ impl EncodedImage for TestImage {
     fn label(&self) -> Option<i64> {
         (!self.sample_id.is_multiple_of(3)).then_some(self.sample_id as i64)
     }
+
+    fn check(&self) -> Result<(), PipelineError> {
+        Ok(())
+    }
 }
 
 /// Rows 0 to `ROWS` of `images` in order, epoch after epoch, from a batch on.

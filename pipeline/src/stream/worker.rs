@@ -101,7 +101,9 @@ impl<R: EncodedImage, P: Replacements<R>> Worker<R, P> {
         loop {
             let key = SampleKey { seed: self.seed, epoch, sample_id: image.sample_id(), repeat: 0 };
             let (bytes, segments) = (image.bytes(), image.segments());
-            match self.maker.make(bytes, segments, key, rows, range.start, &self.stats) {
+            let made = self.maker.make(bytes, segments, key, rows, range.start, &self.stats);
+            image.check()?;
+            match made {
                 Ok(()) => break,
                 Err(error) if error.is_bad_sample() => {
                     self.quarantine.enter(image.sample_id(), image.path(), &error)?;

@@ -108,6 +108,7 @@ fn unpack(dataset: &Dataset, images: &Path) -> anyhow::Result<u64> {
             let extension = Path::new(row.path()).extension().and_then(|extension| extension.to_str()).unwrap_or("jpg");
             fs::create_dir_all(&class)?;
             fs::write(class.join(format!("{:09}.{extension}", row.sample_id())), row.bytes())?;
+            row.check()?;
             bytes += row.bytes().len() as u64;
         }
     }
