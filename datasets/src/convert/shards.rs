@@ -61,7 +61,7 @@ pub(super) struct WrittenShard {
 impl Shard {
     pub(super) fn create(path: &Path, format: &ShardFormat) -> Result<Shard, DatasetError> {
         let file = Arc::new(fs_err::File::create(path)?);
-        let sink = RangeHasher { file, piece: Vec::with_capacity(PIECE_BYTES), hasher: Xxh3::new(), position: 0 };
+        let sink = RangeHasher { file, hasher: Xxh3::new(), position: 0 };
         let options =
             ArrowWriterOptions::new().with_properties(format.properties.clone()).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(sink, format.schema.clone(), options)
@@ -97,8 +97,7 @@ impl Shard {
 
     /// Writes the footer.
     pub(super) fn finish(mut self) -> Result<WrittenShard, DatasetError> {
-        let finished = self.writer.finish().and_then(|_| Ok(self.writer.inner_mut().flush()?));
-        finished.map_err(|source| DatasetError::write(&self.path, source))?;
+        self.writer.finish().map_err(|source| DatasetError::write(&self.path, source))?;
         let sink = self.writer.inner();
         Ok(WrittenShard { file: sink.file.clone(), bytes: sink.position, groups: self.groups })
     }
@@ -152,15 +151,9 @@ fn segments_of(rows: &[Row]) -> ListArray {
     lists.finish()
 }
 
-/// Bytes that go to the file at a time. The Parquet library writes 8 KiB at a time, which costs more calls, and leaves the
-/// file in the system's page cache in pieces that are slow to read and to map.
-const PIECE_BYTES: usize = 1 << 20;
-
 /// A file that sums up what is written to it.
 struct RangeHasher {
     file: Arc<fs_err::File>,
-    /// What waits to be written, less than a piece.
-    piece: Vec<u8>,
     hasher: Xxh3,
     position: u64,
 }
@@ -178,18 +171,13 @@ impl RangeHasher {
 
 impl Write for RangeHasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.piece.len() + bytes.len() > PIECE_BYTES {
-            self.flush()?;
-        }
-        self.piece.extend_from_slice(bytes);
-        self.hasher.update(bytes);
-        self.position += bytes.len() as u64;
-        Ok(bytes.len())
+        let written = (&*self.file).write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.position += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        (&*self.file).write_all(&self.piece)?;
-        self.piece.clear();
-        Ok(())
+        (&*self.file).flush()
     }
 }

@@ -1,9 +1,8 @@
 //! Reading ranges of local files: as maps of the system's page cache.
 //!
-//! A row group is many megabytes, and nobody writes to it. Copying it out of the page cache costs a third of what raw pixels
-//! cost altogether, clearing and returning the memory for the copy some more; mapping it costs a fifth of the copying
-//! where the file was read from the disk in pieces as large as systems make them, and as much where it lies in the cache in
-//! single pages. Processes that read the same data set share the memory.
+//! A row group is many megabytes, and nobody writes to it. Copying it out of the page cache was a third of what raw pixels
+//! cost altogether. Mapping it costs next to nothing where the cache holds the file in large pieces, and as much as copying
+//! where it holds single pages. Processes that read the same data set share the memory.
 //!
 //! What is given up for it: a copy cannot change. A shard must not be written to while it is read; one that becomes shorter
 //! is noticed (`lost`), one that is overwritten in place after its checksum was compared is not.
