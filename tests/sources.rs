@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::support::{Sandbox, photos};
+use crate::support::{Sandbox, contents, photos};
 
 /// Rows, classes and image bytes of a data set that is whole.
 fn summary(sandbox: &Sandbox, shards: &str) -> (u64, u64, u64) {
@@ -34,6 +34,32 @@ fn shards_and_lists_give_the_same_photographs() {
     assert_eq!(summary(&sandbox, "listed"), expected);
     let ledger = fs_err::read_to_string(sandbox.path("listed/quarantine.jsonl")).expect("a ledger");
     assert!(ledger.contains("gone.jpg") && ledger.contains("the file does not exist"), "{ledger}");
+}
+
+#[test]
+fn urls_of_files_are_the_paths_that_they_name() {
+    let sandbox = Sandbox::new();
+    let url = |name: &str| format!("file://{}", sandbox.path(name).display()).replace(' ', "%20");
+    let source = format!("file://{}", photos());
+    sandbox.succeed(&["convert", &photos(), "plain"]);
+    sandbox.succeed(&["convert", &source, &url("my shards")]);
+    assert!(contents(&sandbox.path("my shards")) == contents(&sandbox.path("plain")));
+    assert!(sandbox.succeed(&["convert", &photos(), "my shards"]).contains("nothing to do"));
+    sandbox.succeed(&["inspect", &url("my shards"), "--verify"]);
+    sandbox.succeed(&["convert", &source, &url("my part"), "--part", "1/1"]);
+    sandbox.succeed(&["merge", &url("my part"), "--out", &url("my whole")]);
+    assert!(contents(&sandbox.path("my whole")) == contents(&sandbox.path("plain")));
+
+    let lines = format!("path,label\n{source}/space/moon.jpg,a\nfile://host/moon.jpg,b\n");
+    sandbox.write("list.csv", lines.as_bytes());
+    sandbox.succeed(&["convert", &url("list.csv"), "listed"]);
+    assert_eq!(summary(&sandbox, "listed").0, 1);
+    for arguments in
+        [["convert", "file://photos", "x"], ["convert", &source, "file://x"], ["inspect", "file://x", "--json"]]
+    {
+        assert!(sandbox.fail(&arguments).contains("begins with `file:///`"), "{arguments:?}");
+    }
+    assert!(!sandbox.path("file:").exists());
 }
 
 #[test]

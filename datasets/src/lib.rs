@@ -35,6 +35,7 @@ mod fetch;
 mod guard;
 mod header;
 mod local;
+mod location;
 mod remote;
 mod store;
 #[cfg(test)]

@@ -14,6 +14,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::error::DatasetError;
 use crate::faults::{Faults, Injector};
 use crate::local::LocalFiles;
+use crate::location::here;
 use crate::remote::{self, Naming, Place};
 
 /// A read that fails for a reason that may pass is tried so often.
@@ -57,11 +58,8 @@ impl Store {
             return Ok(Store { objects, prefix: path, naming, local: None, location, faults: None });
         }
         let refuse = |reason: &str| DatasetError::Location { location: location.to_owned(), reason: reason.to_owned() };
-        let path = match location.strip_prefix("file://") {
-            Some(path) => percent_decoded(path).ok_or_else(|| refuse("the URL is not valid"))?,
-            None => location.to_owned(),
-        };
-        let folder = FilePath::new(&path);
+        let path = here(location)?;
+        let folder = FilePath::new(&*path);
         match fs_err::metadata(folder) {
             Ok(metadata) if metadata.is_dir() => {}
             Ok(_) => return Err(refuse("it is not a folder")),
@@ -232,16 +230,6 @@ fn is_final(error: &Error) -> bool {
     )
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        let mut digit = || char::from(rest.next()?).to_digit(16);
-        bytes.push(if byte == b'%' { (digit()? * 16 + digit()?) as u8 } else { byte });
-    }
-    String::from_utf8(bytes).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,6 +245,7 @@ mod tests {
             ("/no/such/folder", "it does not exist"),
             ("/dev/null", "it is not a folder"),
             ("file:///%zz", "the URL is not valid"),
+            ("file://data/shards", "begins with `file:///`"),
         ] {
             assert!(Store::open(location).unwrap_err().to_string().contains(message), "{location}");
         }

@@ -1,7 +1,9 @@
-"""An HTTP proxy on loopback that treats requests badly."""
+"""An HTTP proxy on loopback that treats requests badly, and a port behind which nobody answers."""
 
+import contextlib
 import http.client
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -12,11 +14,12 @@ class FaultyProxy:
     """Forwards requests to `port`; every request suffers `fault` the first time that it is sent, so repeating helps.
 
     refused: reset without an answer. lost: done, but reset instead of an answer. reset, truncated: the answer stops half-way,
-    with a reset or an orderly end. slow: it comes late. unavailable: 503 instead of an answer. forbidden: 403 for all, with
+    with a reset or an orderly end. silent: no answer, on a connection that stays open. stalled: the answer stops half-way, and the
+    connection stays open. dead: silent every time. slow: it comes late. unavailable: 503 instead of an answer. forbidden: 403 for all, with
     the key in the answer, as servers do. closing: 503 for whatever `closed` says of (method, path), every time.
     """
 
-    def __init__(self, port, fault=None, closed=lambda method, path: False, seen=lambda method, path: None):
+    def __init__(self, port, fault=None, closed=lambda method, path: False, seen=lambda method, path: None, certificate=None):
         self.upstream, self.fault, self.closed, self.seen = port, fault, closed, seen
         self.known, self.faults, self.lock = set(), 0, threading.Lock()
         proxy = self
@@ -38,6 +41,11 @@ class FaultyProxy:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            certificate.configure_cert(context)
+            # Otherwise one client that says nothing would keep all others waiting.
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self):
@@ -49,12 +57,14 @@ class FaultyProxy:
             request = (handler.command, handler.path, handler.headers.get("Range"))
             is_new = request not in self.known
             self.known.add(request)
-        fault = self.fault if is_new or self.fault == "forbidden" else None
+        fault = self.fault if is_new or self.fault in ("forbidden", "dead") else None
         if self.closed(handler.command, handler.path):
             fault = "unavailable"
         self.faults += fault is not None
         if fault == "refused":
             return reset(handler)
+        if fault in ("silent", "dead"):
+            return wait(handler)
         if fault == "unavailable":
             return answer(handler, 503, b"<Error><Code>SlowDown</Code></Error>")
         if fault == "forbidden":
@@ -77,7 +87,7 @@ class FaultyProxy:
         for name, value in reply.getheaders():
             if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                 handler.send_header(name, value)
-        is_cut = fault in ("reset", "truncated") and handler.command != "HEAD" and content
+        is_cut = fault in ("reset", "truncated", "stalled") and handler.command != "HEAD" and content
         length = reply.getheader("Content-Length", "0") if handler.command == "HEAD" else str(len(content))
         handler.send_header("Content-Length", length)
         handler.end_headers()
@@ -85,6 +95,9 @@ class FaultyProxy:
         if is_cut and fault == "reset":
             handler.wfile.flush()
             return reset(handler)
+        if is_cut and fault == "stalled":
+            handler.wfile.flush()
+            return wait(handler)
         handler.close_connection = bool(is_cut)
 
 
@@ -101,3 +114,24 @@ def reset(handler):
     handler.close_connection = True
     handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     handler.connection.close()
+
+
+def wait(handler):
+    """Until the client has had enough."""
+    handler.close_connection = True
+    handler.connection.recv(1)
+
+
+@contextlib.contextmanager
+def black_hole():
+    """A port to which no connection is made: packets to it are dropped, because its queue is full."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(listener.getsockname())
+        time.sleep(0.1)
+        yield listener.getsockname()[1]

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import socket
 import subprocess
 import tarfile
 
@@ -15,7 +16,7 @@ from conftest import PHOTOS, PROGRAM, patchstream
 boto3 = pytest.importorskip("boto3")
 moto_server = pytest.importorskip("moto.server")
 
-from faults import FaultyProxy  # noqa: E402
+from faults import FaultyProxy, black_hole  # noqa: E402
 
 pytestmark = pytest.mark.heavy
 
@@ -80,12 +81,18 @@ def webdataset(photographs):
     return content.getvalue()
 
 
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 def bucket_at(port):
     session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
     return session.resource("s3", endpoint_url=f"http://127.0.0.1:{port}").Bucket("data")
 
 
-def start(port, *arguments):
+def start(port, *arguments, **variables):
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     environment |= {
         "AWS_ACCESS_KEY_ID": KEY,
@@ -94,6 +101,7 @@ def start(port, *arguments):
         "AWS_REGION": "us-east-1",
         "AWS_MAX_ATTEMPTS": "3",
         "PATCHSTREAM_LOG": "trace",
+        **variables,
     }
     command = [PROGRAM, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
@@ -107,18 +115,18 @@ def finish(process):
     return process
 
 
-def run(port, *arguments):
-    return finish(start(port, *arguments))
+def run(port, *arguments, **variables):
+    return finish(start(port, *arguments, **variables))
 
 
-def succeed(port, *arguments):
-    done = run(port, *arguments)
+def succeed(port, *arguments, **variables):
+    done = run(port, *arguments, **variables)
     assert done.returncode == 0, done.err[-4000:]
     return done.out
 
 
-def fail(port, expected, *arguments):
-    done = run(port, *arguments)
+def fail(port, expected, *arguments, **variables):
+    done = run(port, *arguments, **variables)
     message = "\n".join(line for line in done.err.splitlines() if line.startswith(("error", "hint", "  ")))
     assert done.returncode == 1 and expected in message, done.err[-4000:]
     return message
@@ -192,6 +200,54 @@ def test_a_bad_network_changes_no_byte(server, tmp_path, fault):
     succeed(proxy.port, "inspect", location, "--verify")
     assert proxy.faults > 10
     proxy.close()
+
+
+@pytest.mark.parametrize("fault", ["silent", "stalled"])
+def test_requests_that_stall_are_given_up_and_sent_again(server, tmp_path, fault):
+    proxy = FaultyProxy(server, fault)
+    patchstream("convert", sources.folder / "tars", tmp_path / "expected", *SMALL)
+    succeed(proxy.port, "convert", "s3://data/tars", tmp_path / "shards", *SMALL, AWS_TIMEOUT="300 ms")
+    assert files(tmp_path / "shards") == files(tmp_path / "expected")
+    location = f"s3://data/{fault}/shards"
+    succeed(proxy.port, "convert", sources.folder / "tars", location, *SMALL, AWS_TIMEOUT="300 ms")
+    assert objects(server, f"{fault}/shards") == files(tmp_path / "expected")
+    web = f"http://127.0.0.1:{proxy.port}/data/tars/photos-{{000.tar,001.tar.gz}}"
+    succeed(proxy.port, "convert", web, tmp_path / "web", *SMALL, HTTP_READ_TIMEOUT="300 ms")
+    assert files(tmp_path / "web") == files(tmp_path / "expected")
+    assert proxy.faults > 10
+    proxy.close()
+
+
+def test_servers_that_never_answer_are_errors(server, many, tmp_path):
+    dead = FaultyProxy(server, "dead")
+    short = {"AWS_TIMEOUT": "300 ms", "AWS_MAX_ATTEMPTS": "1"}
+    message = fail(dead.port, "cannot read `s3://data/parquet/manifest.parquet`", "inspect", "s3://data/parquet", **short)
+    assert "operation timed out" in message and "4 attempts" in message
+    fail(dead.port, "cannot look at `s3://data/tars`", "convert", "s3://data/tars", tmp_path / "x", **short)
+    fail(dead.port, "operation timed out", "convert", PHOTOS, "s3://data/dead/shards", **short)
+    dead.close()
+    with black_hole() as port:
+        options = {"AWS_CONNECT_TIMEOUT": "300 ms", "AWS_MAX_ATTEMPTS": "1"}
+        fail(port, "tcp connect error: deadline has elapsed", "inspect", "s3://data/parquet", **options)
+    fail(server, "failed to parse \"soon\"", "inspect", "s3://data/parquet", AWS_TIMEOUT="soon")
+
+
+def test_a_conversion_that_stalled_is_resumed(server, many, tmp_path):
+    """The server falls silent after the second shard, and stays so."""
+    proxy = FaultyProxy(server)
+
+    def fall_silent(method, path):
+        if method == "PUT" and path.split("?")[0].endswith("units/00001.json"):
+            proxy.fault = "dead"
+
+    proxy.seen = fall_silent
+    arguments = ["convert", many, "s3://data/silenced/shards", *SMALL]
+    message = fail(proxy.port, "operation timed out", *arguments, AWS_TIMEOUT="500 ms", AWS_MAX_ATTEMPTS="1")
+    assert "go on with `--resume`" in message
+    proxy.close()
+    succeed(server, *arguments, "--resume")
+    patchstream("convert", many, tmp_path / "expected", *SMALL)
+    assert objects(server, "silenced/shards") == files(tmp_path / "expected")
 
 
 def test_large_shards_go_in_parts(server, many, tmp_path):

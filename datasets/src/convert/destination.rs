@@ -106,9 +106,9 @@ impl Destination {
     }
 }
 
-/// A destination that is a URL; `file://` too, which is refused as one rather than taken for the name of a folder.
+/// A destination that is not on this machine.
 pub(super) fn location_of(destination: &Path) -> Option<&str> {
-    destination.to_str().filter(|location| is_remote(location) || location.starts_with("file://"))
+    destination.to_str().filter(|location| is_remote(location))
 }
 
 /// The files of a finished data set, for the report on it.

@@ -20,6 +20,7 @@ use super::staging::{Staging, read_head, shard_name, split_folder};
 use crate::error::DatasetError;
 use crate::group::{FetchedRanges, Footer};
 use crate::guard::guarded;
+use crate::location::path_here;
 use crate::schema::{HEIGHT, IMAGE, JPEG_SEGMENTS, LABEL, Layout, WIDTH};
 
 /// Makes one data set at `destination` of `parts`, given in any order. The result is byte for byte what one machine would have
@@ -41,6 +42,7 @@ pub fn merge(
         let reason = "parts are merged on this machine: copy them here, and the data set back".to_owned();
         return Err(DatasetError::Location { location: far.to_owned(), reason });
     }
+    let destination = &*path_here(destination)?;
     let parts = open_parts(parts)?;
     let head = Head { part: None, ..parts[0].head.clone() };
     // A merge records nothing, so what a killed one has left is thrown away; an unfinished conversion is not.
@@ -67,6 +69,7 @@ fn open_parts(folders: &[PathBuf]) -> Result<Vec<OpenPart>, DatasetError> {
     let refuse = |path: &Path, reason: String| DatasetError::NoPart { path: path.to_owned(), reason };
     let mut parts: Vec<OpenPart> = Vec::new();
     for folder in folders {
+        let folder = &*path_here(folder)?;
         let head = read_head(folder)?.ok_or_else(|| refuse(folder, "it is not what `--part` writes".to_owned()))?;
         let part = head.part.ok_or_else(|| refuse(folder, "it is an unfinished data set".to_owned()))?;
         if let Some(first) = parts.first()
@@ -75,7 +78,7 @@ fn open_parts(folders: &[PathBuf]) -> Result<Vec<OpenPart>, DatasetError> {
         {
             return Err(refuse(folder, format!("it comes from another conversion than `{}`", first.folder.display())));
         }
-        parts.push(OpenPart { folder: folder.clone(), head, part });
+        parts.push(OpenPart { folder: folder.to_owned(), head, part });
     }
     parts.sort_by_key(|open| open.part.number);
     let Some(first) = parts.first() else {

@@ -53,6 +53,7 @@ use self::shards::ShardFormat;
 use self::work::{Task, Work};
 use crate::error::DatasetError;
 use crate::examine::ImageExaminer;
+use crate::location::path_here;
 use crate::random::RandomStream;
 use crate::sources::ImageSource;
 
@@ -89,6 +90,7 @@ pub fn convert(
     progress: &dyn Fn(Progress),
 ) -> Result<ConvertReport, DatasetError> {
     options.check()?;
+    let destination = &*path_here(destination)?;
     let plan = Plan::new(source, options);
     if plan.images() == 0 {
         return Err(no_images(source, 0));

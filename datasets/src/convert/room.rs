@@ -26,7 +26,7 @@ impl DecodeRoom {
     /// Waits until there is room for an image of this size.
     pub(super) fn enter(&self, content: &[u8], (width_px, height_px): (u32, u32)) -> Place<'_> {
         let pixels = u64::from(width_px) * u64::from(height_px);
-        self.enter_bytes(pixels.saturating_mul(bytes_a_pixel(content)))
+        self.enter_bytes(pixels.saturating_mul(ImageFormat::sniff(content).map_or(0, bytes_a_pixel)))
     }
 
     fn enter_bytes(&self, bytes: u64) -> Place<'_> {
@@ -50,9 +50,14 @@ impl Drop for Place<'_> {
     }
 }
 
-/// RGB, and what decoders other than that of JPEG put out before, which may have alpha.
-fn bytes_a_pixel(content: &[u8]) -> u64 {
-    if ImageFormat::sniff(content).is_some_and(|format| format.name() == "jpeg") { 3 } else { 7 }
+/// RGB, and what decoders put out before: nothing where it comes in rows, else with alpha, and TIFF twice and with 16 bits.
+/// `pipeline` refuses images of those formats that would take more than about as much as the largest JPEG.
+fn bytes_a_pixel(format: ImageFormat) -> u64 {
+    match format {
+        ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::Pnm => 3,
+        ImageFormat::Bmp | ImageFormat::Gif | ImageFormat::Webp => 7,
+        ImageFormat::Tiff => 19,
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::{
     tar,
 };
 use crate::error::DatasetError;
+use crate::location::here;
 use crate::remote::{has_folders, is_remote};
 
 /// What lies somewhere: the files of a source of some kind, or a folder of images.
@@ -20,7 +21,7 @@ enum Found {
 
 /// Opens a source and lists its images.
 ///
-/// `location` is a file or a folder, on this machine or as a URL of an object store, or a file on the web; `{000..099}` and
+/// `location` is a file or a folder, on this machine or in an object store, or a file on the web; `{000..099}` and
 /// `{a,b}` in it stand for several files.
 ///
 /// # Errors
@@ -28,6 +29,7 @@ enum Found {
 /// If there is no such source, it cannot be told what kind it is, an option does not belong to its kind, or its images
 /// cannot be listed. A source without images is no error here.
 pub fn open(location: &str, options: &SourceOptions) -> Result<Box<dyn ImageSource>, DatasetError> {
+    let location = &*here(location)?;
     let found = find(location, options.format)?;
     let format = match &found {
         Found::Folder(_) => SourceFormat::Folder,

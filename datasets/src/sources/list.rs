@@ -12,6 +12,7 @@ use super::labels::{LabelIndex, LabelTable};
 use super::separated::{Records, read_line};
 use super::{SourceFormat, SourceOptions};
 use crate::error::DatasetError;
+use crate::location::here;
 use crate::remote::is_remote;
 
 /// So many files are looked at together.
@@ -97,7 +98,10 @@ impl<'a> Listing<'a> {
         } else if is_remote(path) {
             (path.to_owned(), Some("it is a URL; paths are those of files below the folder of the list"))
         } else {
-            (path.to_owned(), None)
+            match here(path) {
+                Ok(path) => (path.into_owned(), None),
+                Err(_) => (path.to_owned(), Some("it is a URL that names no file of this machine")),
+            }
         };
         self.taken.push(Line { name, label, bad });
         if self.taken.len() < LINES_AT_ONCE { Ok(()) } else { self.look() }

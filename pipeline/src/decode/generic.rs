@@ -6,13 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::{ColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
 
 use super::turbo::grow;
-use super::{MAX_IMAGE_PX, check_size};
+use super::{MAX_IMAGE_PX, check_size, png};
 use crate::error::{PipelineError, panic_message};
 use crate::geometry::Size;
 use crate::orientation::Orientation;
 
 /// Memory that a decoder may ask for: eight bytes for each of the most pixels, which is RGBA with 16 bits.
 const MAX_ALLOCATION_BYTES: u64 = MAX_IMAGE_PX * 8;
+/// What a picture may take in all while it is decoded whole, so that a conversion stays below 500 MiB.
+const MAX_DECODING_BYTES: u64 = 350_000_000;
 
 /// Size and, if asked for, orientation.
 pub(super) fn header(
@@ -42,6 +44,12 @@ pub(super) fn decode(
         check_size(size)?;
         let color = decoder.color_type();
         let raw_bytes = decoder.total_bytes() as usize;
+        if format == ImageFormat::Png && color != ColorType::Rgb8 {
+            drop(decoder);
+            grow(pixels, size.rgb_bytes());
+            return png::decode(bytes, size, &mut pixels[..size.rgb_bytes()]);
+        }
+        check_memory(format, color, size)?;
         grow(pixels, size.rgb_bytes());
         if color == ColorType::Rgb8 {
             return decoder.read_image(&mut pixels[..raw_bytes]).map_err(|error| undecodable(format, &error));
@@ -54,31 +62,54 @@ pub(super) fn decode(
     })
 }
 
+/// Refuses pictures that would take too much memory together with what their decoder holds: that of WebP four bytes a pixel,
+/// that of TIFF all samples once more.
+fn check_memory(format: ImageFormat, color: ColorType, size: Size) -> Result<(), PipelineError> {
+    let raw_bytes = u64::from(color.bytes_per_pixel());
+    let bytes_a_pixel = match (format, color) {
+        (ImageFormat::Png, _) => return Ok(()),
+        (ImageFormat::Tiff, ColorType::Rgb8) => 6,
+        (ImageFormat::Tiff, _) => 2 * raw_bytes + 3,
+        _ => raw_bytes.max(4) + 3,
+    };
+    let bytes = size.pixels() * bytes_a_pixel;
+    if bytes <= MAX_DECODING_BYTES {
+        return Ok(());
+    }
+    let Size { width, height } = size;
+    let reason = format!(
+        "{width} x {height} pixels of {color:?} would take too much memory: expected at most {MAX_DECODING_BYTES} bytes, got \
+         {bytes}"
+    );
+    Err(PipelineError::Undecodable { format: name(format), reason })
+}
+
 /// What Pillow's `convert("RGB")` does: gray is repeated, alpha dropped, 16 bits keep the high byte. Nothing for
 /// colours that have no such meaning (floating point).
 fn to_rgb(color: ColorType, raw: &[u8], pixels: &mut [u8]) -> Option<()> {
-    /// Takes from each pixel of `N` bytes those at three offsets.
-    fn pick<const N: usize>(raw: &[u8], pixels: &mut [u8], offsets: [usize; 3]) {
-        let (raw, _) = raw.as_chunks::<N>();
-        let (pixels, _) = pixels.as_chunks_mut::<3>();
-        for (from, to) in raw.iter().zip(pixels) {
-            *to = offsets.map(|offset| from[offset]);
-        }
-    }
     // The `image` crate puts 16-bit samples out in the machine's own byte order.
     let high = usize::from(cfg!(target_endian = "little"));
     match color {
-        ColorType::L8 => pick::<1>(raw, pixels, [0; 3]),
-        ColorType::La8 => pick::<2>(raw, pixels, [0; 3]),
-        ColorType::Rgb8 => pick::<3>(raw, pixels, [0, 1, 2]),
-        ColorType::Rgba8 => pick::<4>(raw, pixels, [0, 1, 2]),
-        ColorType::L16 => pick::<2>(raw, pixels, [high; 3]),
-        ColorType::La16 => pick::<4>(raw, pixels, [high; 3]),
-        ColorType::Rgb16 => pick::<6>(raw, pixels, [high, 2 + high, 4 + high]),
-        ColorType::Rgba16 => pick::<8>(raw, pixels, [high, 2 + high, 4 + high]),
+        ColorType::L8 => pick::<1>(raw, pixels, 1, [0; 3]),
+        ColorType::La8 => pick::<2>(raw, pixels, 1, [0; 3]),
+        ColorType::Rgb8 => pick::<3>(raw, pixels, 1, [0, 1, 2]),
+        ColorType::Rgba8 => pick::<4>(raw, pixels, 1, [0, 1, 2]),
+        ColorType::L16 => pick::<2>(raw, pixels, 1, [high; 3]),
+        ColorType::La16 => pick::<4>(raw, pixels, 1, [high; 3]),
+        ColorType::Rgb16 => pick::<6>(raw, pixels, 1, [high, 2 + high, 4 + high]),
+        ColorType::Rgba16 => pick::<8>(raw, pixels, 1, [high, 2 + high, 4 + high]),
         _ => return None,
     }
     Some(())
+}
+
+/// Takes from each pixel of `N` bytes those at three offsets, to every `step`-th pixel.
+pub(super) fn pick<const N: usize>(raw: &[u8], pixels: &mut [u8], step: usize, offsets: [usize; 3]) {
+    let (raw, _) = raw.as_chunks::<N>();
+    let (pixels, _) = pixels.as_chunks_mut::<3>();
+    for (from, to) in raw.iter().zip(pixels.iter_mut().step_by(step)) {
+        *to = offsets.map(|offset| from[offset]);
+    }
 }
 
 fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_, PipelineError> {
@@ -104,7 +135,7 @@ fn guarded<T>(format: ImageFormat, decode: impl FnOnce() -> Result<T, PipelineEr
     })
 }
 
-fn undecodable(format: ImageFormat, error: &image::ImageError) -> PipelineError {
+pub(super) fn undecodable(format: ImageFormat, error: &image::ImageError) -> PipelineError {
     PipelineError::Undecodable { format: name(format), reason: error.to_string() }
 }
 
@@ -122,6 +153,27 @@ fn name(format: ImageFormat) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pictures_that_take_too_much_memory_are_refused() {
+        let check = |format, color, width| check_memory(format, color, Size { width, height: 10_000 });
+        check(ImageFormat::Png, ColorType::Rgb8, 10_000).unwrap();
+        check(ImageFormat::WebP, ColorType::Rgba8, 5_000).unwrap();
+        check(ImageFormat::Tiff, ColorType::Rgba16, 1_842).unwrap();
+        let message = check(ImageFormat::WebP, ColorType::Rgb8, 5_001).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "WebP: 5001 x 10000 pixels of Rgb8 would take too much memory: expected at most 350000000 bytes, got 350070000"
+        );
+        check(ImageFormat::Tiff, ColorType::Rgba16, 1_843).unwrap_err();
+        // A header is enough to know it.
+        let mut bmp = b"BM".to_vec();
+        bmp.extend([54_u32 + 3 * 60_000_000, 0, 54, 40, 10_000, 6_000].map(u32::to_le_bytes).concat());
+        bmp.extend([1, 0, 24, 0]);
+        bmp.extend([0; 24]);
+        let refused = decode(&bmp, ImageFormat::Bmp, &mut Vec::new(), &mut Vec::new()).unwrap_err().to_string();
+        assert!(refused.starts_with("BMP: 10000 x 6000 pixels of Rgb8 would take"), "{refused}");
+    }
 
     #[test]
     fn alpha_is_dropped_and_sixteen_bits_keep_the_high_byte() {

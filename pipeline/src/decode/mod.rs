@@ -7,6 +7,7 @@
 
 mod generic;
 mod jpeg_markers;
+mod png;
 mod ppm;
 mod turbo;
 
