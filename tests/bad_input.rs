@@ -1,5 +1,6 @@
 //! What a person gets to read when something is wrong: one error, exit code 1, nothing half-written.
 
+use std::path::Path;
 use std::process::Command;
 
 use crate::main_job::pretrain;
@@ -71,6 +72,25 @@ fn data_sets_that_are_damaged() {
 
     fs_err::write(sandbox.path("shards/manifest.parquet"), b"PAR1 rubbish PAR1").expect("a manifest");
     check("manifest_damaged", &sandbox, &["inspect", "shards"]);
+}
+
+/// The pipeline is ahead of the training: its errors may take nothing along of the steps before them.
+#[test]
+fn an_error_of_the_pipeline_ends_a_run_behind_the_last_good_batch() {
+    let sandbox = Sandbox::new();
+    let files = contents(Path::new(&photos())).into_iter().filter(|(name, _)| name.extension() == Some("jpg".as_ref()));
+    for (name, bytes) in files {
+        sandbox.write(&format!("photos/{}", name.display()), &bytes);
+        sandbox.write("photos/half.jpg", &bytes[..bytes.len() / 2]);
+    }
+    sandbox.succeed(&["convert", "photos", "shards", "--quiet"]);
+    let settings = ["train.batch_size=2", "train.steps=6", "data.max_bad.count=0", "data.max_bad.fraction=0"];
+    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", *setting]).collect();
+    let error = sandbox.fail(&pretrain("run", &settings));
+    assert!(error.contains("bad samples"), "{error}");
+    // In the plan of this seed, the bad image is in the sixth batch.
+    let metrics = fs_err::read_to_string(sandbox.path("run/metrics.jsonl")).expect("metrics");
+    assert_eq!(metrics.lines().count(), 5, "{metrics}");
 }
 
 #[test]

@@ -2,11 +2,11 @@
 //! operations record them on dfdx's tape, and know nothing else of the device.
 
 use crate::config::Target;
-use crate::engine::{PixelScale, Pixels};
+use crate::engine::{AdamW, PatchInput, PixelScale, StepReport};
 use crate::error::ModelError;
 use crate::kernels::Write;
-use crate::kernels::adamw::Rates;
 use crate::kernels::attention::Shape;
+use crate::upload::Uploaded;
 use dfdx::prelude::{Device, HasErr, Storage};
 
 /// Memory of a backend's device.
@@ -44,6 +44,20 @@ pub(crate) enum Start<'a, B: Backend> {
     Bias(&'a Raw<B>),
     /// A row for every row of C, and a matrix laid out as C.
     BiasAndResidual(&'a Raw<B>, &'a Raw<B>),
+}
+
+/// Which patches of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patches {
+    Visible,
+    Masked,
+}
+
+/// How many updates counted before a step.
+pub(crate) enum Updates<'a, B: Backend> {
+    Known(u64),
+    /// As many as after another step, which the device may not have done yet.
+    After(&'a B::Verdict),
 }
 
 /// A gradient to write, and how.
@@ -85,8 +99,10 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
     type Device: Device<f32>;
     /// Patch indices on the device.
     type Indices: Clone + 'static;
-    /// A loss that may still be on its way.
-    type Loss;
+    /// What a step came to and whether it counts, which the device may not know yet.
+    type Verdict: Send + 'static;
+    /// A way to the device beside its work.
+    type Uploader: Send + 'static;
 
     fn device(&self) -> &Self::Device;
 
@@ -111,9 +127,21 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
 
     fn write(&self, values: &[f32], into: &mut Raw<Self>) -> Done<Self>;
     fn read(&self, from: &Raw<Self>) -> Done<Self, Vec<f32>>;
-    fn indices(&self, indices: &[u16]) -> Done<Self, Self::Indices>;
     fn fill_zero(&self, values: &mut Raw<Self>) -> Done<Self>;
-    fn normalise(&self, pixels: Pixels<'_>, scale: &PixelScale, out: &mut Raw<Self>) -> Done<Self>;
+
+    /// Nothing where batches are read from where they are.
+    fn uploader(&self) -> Done<Self, Option<Self::Uploader>>;
+    fn upload(&self, uploader: &mut Self::Uploader, input: &PatchInput<'_>) -> Done<Self, Uploaded>;
+    /// The places of a batch's patches, taken from where it was uploaded, if it was.
+    fn index(&self, input: &PatchInput<'_>) -> Done<Self, Index<Self>>;
+    /// Pixels as the model sees them, taken as above.
+    fn normalise(
+        &self,
+        input: &PatchInput<'_>,
+        patches: Patches,
+        scale: &PixelScale,
+        out: &mut Raw<Self>,
+    ) -> Done<Self>;
 
     fn add(&self, into: &mut Raw<Self>, values: &Raw<Self>) -> Done<Self>;
     fn multiply(
@@ -183,26 +211,35 @@ pub(crate) trait Backend: Clone + Send + Sync + 'static {
     fn pick_masked(&self, index: &Index<Self>, x: &Raw<Self>, out: &mut Raw<Self>) -> Done<Self>;
     fn pick_masked_backward(&self, index: &Index<Self>, d_out: &Raw<Self>, dx: &mut Raw<Self>) -> Done<Self>;
 
-    /// The mean squared error; with a gradient, `weight` times that mean's is written to it. The loss must be read before
-    /// another is asked for, and is best read late: reading waits for the device.
+    /// Adds a weight times the mean squared error to a loss; to a gradient, that much of the mean's is written.
     fn masked_error(
         &self,
         target: Target,
         patch_values: usize,
         predicted: &Raw<Self>,
         pixels: &Raw<Self>,
-        gradient: Option<(&mut Raw<Self>, f32)>,
-    ) -> Done<Self, Self::Loss>;
-    fn read_loss(&self, loss: Self::Loss) -> Done<Self, f32>;
+        loss: (&mut Raw<Self>, f32),
+        gradient: Option<&mut Raw<Self>>,
+    ) -> Done<Self>;
 
-    /// The sum of squares of all these values.
-    fn square_sum<'a>(&self, gradients: impl Iterator<Item = &'a Raw<Self>>) -> Done<Self, f64>;
+    /// Decides whether a step counts, by its loss and all of its gradient.
+    fn judge<'a>(
+        &self,
+        adamw: &AdamW,
+        updates: &Updates<'_, Self>,
+        loss: &Raw<Self>,
+        gradients: impl Iterator<Item = &'a Raw<Self>>,
+    ) -> Done<Self, Self::Verdict>;
+    /// Moves a tensor that decays or not, unless the step does not count.
     fn adamw(
         &self,
-        rates: Rates,
+        verdict: &Self::Verdict,
+        decays: bool,
         weights: &mut Raw<Self>,
         gradient: &Raw<Self>,
         first: &mut Raw<Self>,
         second: &mut Raw<Self>,
     ) -> Done<Self>;
+    /// Waits for a verdict: what the step came to, and how many updates have counted with it.
+    fn read_verdict(&self, verdict: &Self::Verdict) -> Done<Self, (StepReport, u64)>;
 }

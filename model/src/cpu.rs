@@ -1,21 +1,37 @@
 //! The CPU as a backend: dfdx's memory, our kernels on the rayon pool of the caller.
 
-use crate::backend::{Backend, Done, Factor, Gradient, Index, Normed, Raw, Start};
+use crate::backend::{Backend, Done, Factor, Gradient, Index, Normed, Patches, Raw, Start, Updates};
 use crate::config::Target;
-use crate::engine::{PixelScale, Pixels};
+use crate::engine::{AdamW, PatchInput, PixelScale, StepReport};
 use crate::error::ModelError;
 use crate::kernels::adamw::{self, Rates};
 use crate::kernels::attention::{self, Shape};
 use crate::kernels::gemm::{self, Matrix};
 use crate::kernels::tokens::{self, Places};
 use crate::kernels::{columns, gelu, layer_norm, loss, pixels};
+use crate::upload::Uploaded;
 use dfdx::prelude::{Cpu, CpuError};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 /// dfdx's CPU.
 #[derive(Clone, Default)]
 pub(crate) struct CpuBackend {
     device: Cpu,
+}
+
+/// A step's numbers, known at once.
+pub(crate) struct Verdict {
+    adamw: AdamW,
+    report: StepReport,
+    /// Updates that counted before.
+    updates: u64,
+}
+
+impl Verdict {
+    fn updates_after(&self) -> u64 {
+        self.updates + u64::from(self.report.is_finite())
+    }
 }
 
 impl<'a> From<Factor<'a, CpuBackend>> for Matrix<'a> {
@@ -34,7 +50,8 @@ impl Index<CpuBackend> {
 impl Backend for CpuBackend {
     type Device = Cpu;
     type Indices = Arc<[u16]>;
-    type Loss = f32;
+    type Verdict = Verdict;
+    type Uploader = Infallible;
 
     fn device(&self) -> &Cpu {
         &self.device
@@ -64,17 +81,37 @@ impl Backend for CpuBackend {
         Ok(from.to_vec())
     }
 
-    fn indices(&self, indices: &[u16]) -> Done<Self, Arc<[u16]>> {
-        Ok(indices.into())
-    }
-
     fn fill_zero(&self, values: &mut Raw<Self>) -> Done<Self> {
         values.fill(0.0);
         Ok(())
     }
 
-    fn normalise(&self, pixels: Pixels<'_>, scale: &PixelScale, out: &mut Raw<Self>) -> Done<Self> {
-        pixels::normalise(pixels, scale, out);
+    fn uploader(&self) -> Done<Self, Option<Infallible>> {
+        Ok(None)
+    }
+
+    fn upload(&self, uploader: &mut Infallible, _: &PatchInput<'_>) -> Done<Self, Uploaded> {
+        match *uploader {}
+    }
+
+    fn index(&self, input: &PatchInput<'_>) -> Done<Self, Index<Self>> {
+        Ok(Index {
+            images: input.rows,
+            visible_patches: input.visible_index.len() / input.rows,
+            masked_patches: input.masked_index.len() / input.rows,
+            visible: input.visible_index.into(),
+            masked: input.masked_index.into(),
+        })
+    }
+
+    fn normalise(
+        &self,
+        input: &PatchInput<'_>,
+        patches: Patches,
+        scale: &PixelScale,
+        out: &mut Raw<Self>,
+    ) -> Done<Self> {
+        pixels::normalise(input.pixels(patches), scale, out);
         Ok(())
     }
 
@@ -224,29 +261,51 @@ impl Backend for CpuBackend {
         patch_values: usize,
         predicted: &Raw<Self>,
         pixels: &Raw<Self>,
-        gradient: Option<(&mut Raw<Self>, f32)>,
-    ) -> Done<Self, f32> {
-        let gradient = gradient.map(|(gradient, weight)| (gradient.as_mut_slice(), weight));
-        Ok(loss::masked_error(target, patch_values, predicted, pixels, gradient))
+        (loss, weight): (&mut Raw<Self>, f32),
+        gradient: Option<&mut Raw<Self>>,
+    ) -> Done<Self> {
+        let gradient = gradient.map(|gradient| (gradient.as_mut_slice(), weight));
+        loss[0] += weight * loss::masked_error(target, patch_values, predicted, pixels, gradient);
+        Ok(())
     }
 
-    fn read_loss(&self, loss: f32) -> Done<Self, f32> {
-        Ok(loss)
-    }
-
-    fn square_sum<'a>(&self, gradients: impl Iterator<Item = &'a Raw<Self>>) -> Done<Self, f64> {
-        Ok(gradients.map(|gradient| adamw::square_sum(gradient)).sum())
+    fn judge<'a>(
+        &self,
+        adamw: &AdamW,
+        updates: &Updates<'_, Self>,
+        loss: &Raw<Self>,
+        gradients: impl Iterator<Item = &'a Raw<Self>>,
+    ) -> Done<Self, Verdict> {
+        let loss = loss[0];
+        let gradient_norm = if loss.is_finite() {
+            gradients.map(|gradient| adamw::square_sum(gradient)).sum::<f64>().sqrt()
+        } else {
+            f64::NAN
+        };
+        let updates = match updates {
+            Updates::Known(updates) => *updates,
+            Updates::After(verdict) => verdict.updates_after(),
+        };
+        Ok(Verdict { adamw: *adamw, report: StepReport { loss, gradient_norm }, updates })
     }
 
     fn adamw(
         &self,
-        rates: Rates,
+        verdict: &Verdict,
+        decays: bool,
         weights: &mut Raw<Self>,
         gradient: &Raw<Self>,
         first: &mut Raw<Self>,
         second: &mut Raw<Self>,
     ) -> Done<Self> {
-        adamw::update(rates, weights, gradient, first, second);
+        if verdict.report.is_finite() {
+            let rates = Rates::new(&verdict.adamw, verdict.updates, verdict.report.gradient_norm, decays);
+            adamw::update(rates, weights, gradient, first, second);
+        }
         Ok(())
+    }
+
+    fn read_verdict(&self, verdict: &Verdict) -> Done<Self, (StepReport, u64)> {
+        Ok((verdict.report, verdict.updates_after()))
     }
 }

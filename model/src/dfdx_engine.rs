@@ -1,17 +1,18 @@
 //! The engine on dfdx's tape: the same model on every backend.
 
-use crate::backend::{Backend, Done, Failure, Index};
+use crate::backend::{Backend, Done, Failure, Patches, Raw, Updates};
 use crate::config::MaeConfig;
-use crate::engine::{AdamW, Engine, NamedTensor, PatchInput, PixelScale, Pixels, Prediction, StatePart, UpdateReport};
+use crate::engine::{AdamW, Engine, NamedTensor, PatchInput, PixelScale, Pixels, Prediction, StatePart, StepReport};
 use crate::error::ModelError;
 use crate::graph::{Graph, Value};
 use crate::input;
-use crate::kernels::adamw::Rates;
 use crate::mae::{Batch, Mae, Weights};
 use crate::memory::{Buffer, Pool};
 use crate::parameters::Parameter;
 use crate::profile::{OperationTime, Pass, Profile, Timer};
 use crate::state;
+use crate::upload::{Uploaded, Uploader};
+use std::collections::VecDeque;
 
 /// A masked autoencoder on dfdx. On the CPU, its work runs on the rayon pool that calls it.
 pub(crate) struct DfdxEngine<B: Backend> {
@@ -20,10 +21,20 @@ pub(crate) struct DfdxEngine<B: Backend> {
     pool: Pool<B>,
     /// In the parameter table's order.
     tensors: Vec<OwnedTensor<B>>,
-    /// Of trained tensors, in the table's order.
-    gradients: Option<Vec<Buffer<B>>>,
+    accumulated: Option<Accumulated<B>>,
+    /// Of updates that were not reported yet, oldest first.
+    verdicts: VecDeque<B::Verdict>,
+    /// Updates that counted, of those reported.
     updates: u64,
     profile: Option<Profile>,
+}
+
+/// What batches since the last update came to.
+struct Accumulated<B: Backend> {
+    /// One value.
+    loss: Buffer<B>,
+    /// Of trained tensors, in the table's order.
+    gradients: Vec<Buffer<B>>,
 }
 
 /// A tensor and, if it is trained, its moments.
@@ -89,24 +100,16 @@ impl<B: Backend> DfdxEngine<B> {
                 })
             })?);
         }
-        Ok(DfdxEngine { config, scale, pool, tensors, gradients: None, updates: 0, profile: None })
+        let verdicts = VecDeque::new();
+        Ok(DfdxEngine { config, scale, pool, tensors, accumulated: None, verdicts, updates: 0, profile: None })
     }
 
     fn trained(&self) -> impl Iterator<Item = &OwnedTensor<B>> {
         self.tensors.iter().filter(|tensor| tensor.parameter.trained)
     }
 
-    /// An error of a pass over `rows` images of which `visible` patches are shown.
     fn failed(&self, error: &Failure<B>, rows: usize, visible: usize) -> ModelError {
-        failure::<B>(error, || ModelError::BatchTooLarge {
-            rows,
-            device_bytes: self.pool.backend().memory_bytes(),
-            rows_that_fit: self
-                .pool
-                .backend()
-                .memory_bytes()
-                .map(|bytes| self.config.rows_that_fit(bytes, visible).min(rows.saturating_sub(1))),
-        })
+        batch_failure(self.pool.backend(), &self.config, error, rows, visible)
     }
 
     /// Runs a pass, its errors told with what the batch would have needed.
@@ -122,15 +125,9 @@ impl<B: Backend> DfdxEngine<B> {
     }
 
     fn load(&self, input: &PatchInput<'_>) -> Done<B, Batch<B>> {
-        let backend = self.pool.backend();
-        let index = Index {
-            images: input.rows,
-            visible_patches: input.visible_index.len() / input.rows,
-            masked_patches: input.masked_index.len() / input.rows,
-            visible: backend.indices(input.visible_index)?,
-            masked: backend.indices(input.masked_index)?,
-        };
-        Ok(Batch { visible: self.upload(input.visible)?, masked: self.upload(input.masked)?, index })
+        let index = self.pool.backend().index(input)?;
+        let (visible, masked) = (self.pixels(input, Patches::Visible)?, self.pixels(input, Patches::Masked)?);
+        Ok(Batch { visible, masked, index })
     }
 
     /// Times what belongs to no pass of the graph.
@@ -143,51 +140,89 @@ impl<B: Backend> DfdxEngine<B> {
     }
 
     /// Pixels as the model sees them.
-    fn upload(&self, pixels: Pixels<'_>) -> Done<B, Value<B>> {
+    fn pixels(&self, input: &PatchInput<'_>, patches: Patches) -> Done<B, Value<B>> {
         let _timer = self.time("normalise pixels");
-        let mut values = self.pool.alloc(pixels.len())?;
-        self.pool.backend().normalise(pixels, &self.scale, &mut values)?;
+        let mut values = self.pool.alloc(input.pixels(patches).len())?;
+        self.pool.backend().normalise(input, patches, &self.scale, &mut values)?;
         Value::new(values)
     }
 
-    /// Loss and gradients of a batch, on top of `gradients`.
-    fn pass(&self, batch: &Batch<B>, gradients: Vec<Buffer<B>>, weight: f32) -> Done<B, (f32, Vec<Buffer<B>>)> {
+    /// A loss to add to.
+    fn no_loss(&self) -> Done<B, Buffer<B>> {
+        let mut loss = self.pool.alloc(1)?;
+        self.pool.backend().fill_zero(&mut loss)?;
+        Ok(loss)
+    }
+
+    /// Loss and gradients of a batch, on top of what is accumulated.
+    fn pass(&self, batch: &Batch<B>, before: Option<Accumulated<B>>, weight: f32) -> Done<B, Accumulated<B>> {
+        let (mut loss, gradients) = match before {
+            Some(Accumulated { loss, gradients }) => (loss, gradients),
+            None => (self.no_loss()?, Vec::new()),
+        };
         let parameters: Vec<&Value<B>> = self.trained().map(|tensor| &tensor.value).collect();
         let graph = Graph::recording(&self.pool, &parameters, gradients)?;
         let mut graph = graph.profiled(self.profile.clone());
-        let mae = Mae::new(&self.config, &self.tensors);
-        let latent = mae.encode(&mut graph, &batch.visible, &batch.index)?;
-        let decoded = mae.decode(&mut graph, &latent, &batch.index)?;
-        let loss = mae.loss(&mut graph, &decoded, batch, weight)?;
-        let gradients = graph.backward(&parameters)?;
-        // By now the device has all of the backward pass before it, and is not kept waiting.
-        Ok((self.pool.backend().read_loss(loss)?, gradients))
+        self.forward(&mut graph, batch, (&mut loss, weight))?;
+        Ok(Accumulated { loss, gradients: graph.backward(&parameters)? })
     }
 
-    /// Latent, decoded tokens and loss, nothing recorded.
-    fn forward(&self, graph: &mut Graph<B>, batch: &Batch<B>) -> Done<B, (Value<B>, Value<B>, f32)> {
+    /// Latent and decoded tokens; the loss is added to one.
+    fn forward(
+        &self,
+        graph: &mut Graph<B>,
+        batch: &Batch<B>,
+        loss: (&mut Raw<B>, f32),
+    ) -> Done<B, (Value<B>, Value<B>)> {
         let mae = Mae::new(&self.config, &self.tensors);
         let latent = mae.encode(graph, &batch.visible, &batch.index)?;
         let decoded = mae.decode(graph, &latent, &batch.index)?;
-        let loss = mae.loss(graph, &decoded, batch, 1.0)?;
-        Ok((latent, decoded, self.pool.backend().read_loss(loss)?))
+        mae.loss(graph, &decoded, batch, loss)?;
+        Ok((latent, decoded))
     }
 
-    /// Moves the weights along `gradients`, if they are finite.
-    fn descend(&mut self, gradients: &[Buffer<B>], adamw: &AdamW) -> Done<B, f64> {
+    /// Asks for the weights to be moved along what is accumulated, if it is finite.
+    fn descend(&mut self, accumulated: &Accumulated<B>, adamw: &AdamW) -> Done<B, B::Verdict> {
         let backend = self.pool.backend();
-        let gradient_norm = backend.square_sum(gradients.iter().map(|gradient| &**gradient))?.sqrt();
-        if !gradient_norm.is_finite() {
-            return Ok(gradient_norm);
-        }
+        let Accumulated { loss, gradients } = accumulated;
+        let updates = self.verdicts.back().map_or(Updates::Known(self.updates), Updates::After);
+        let verdict = backend.judge(adamw, &updates, loss, gradients.iter().map(|gradient| &**gradient))?;
         let trained = self.tensors.iter_mut().filter(|tensor| tensor.parameter.trained);
         for (tensor, gradient) in trained.zip(gradients) {
-            let rates = Rates::new(adamw, self.updates, gradient_norm, tensor.parameter.decays);
-            backend.adamw(rates, tensor.value.get_mut(), gradient, &mut tensor.first, &mut tensor.second)?;
+            let (weights, decays) = (tensor.value.get_mut(), tensor.parameter.decays);
+            backend.adamw(&verdict, decays, weights, gradient, &mut tensor.first, &mut tensor.second)?;
         }
-        self.updates += 1;
-        Ok(gradient_norm)
+        Ok(verdict)
     }
+}
+
+/// Brings batches to an engine's device.
+struct EngineUploader<B: Backend> {
+    config: MaeConfig,
+    backend: B,
+    uploader: B::Uploader,
+}
+
+impl<B: Backend> Uploader for EngineUploader<B> {
+    fn upload(&mut self, input: &PatchInput<'_>) -> Result<Uploaded, ModelError> {
+        input::check(&self.config, input)?;
+        let visible = input.visible_index.len() / input.rows;
+        let uploaded = self.backend.upload(&mut self.uploader, input);
+        uploaded.map_err(|error| batch_failure(&self.backend, &self.config, &error, input.rows, visible))
+    }
+}
+
+/// An error where memory was asked for by the batch, of `rows` images of which `visible` patches are shown.
+fn batch_failure<B: Backend>(
+    backend: &B,
+    config: &MaeConfig,
+    error: &Failure<B>,
+    rows: usize,
+    visible: usize,
+) -> ModelError {
+    let device_bytes = backend.memory_bytes();
+    let fit = |bytes| config.rows_that_fit(bytes, visible).min(rows.saturating_sub(1));
+    failure::<B>(error, || ModelError::BatchTooLarge { rows, device_bytes, rows_that_fit: device_bytes.map(fit) })
 }
 
 /// An error of the device as the crate's; `no_memory` where that is what is wrong.
@@ -205,38 +240,57 @@ impl<B: Backend> Engine for DfdxEngine<B> {
         &self.config
     }
 
-    fn accumulate(&mut self, input: &PatchInput<'_>, weight: f32) -> Result<f32, ModelError> {
-        input::check(&self.config, input)?;
-        let gradients = self.gradients.take().unwrap_or_default();
-        let (loss, gradients) = self.run(input, |engine, batch| engine.pass(&batch, gradients, weight))?;
-        self.gradients = Some(gradients);
-        Ok(loss)
+    fn uploader(&self) -> Result<Option<Box<dyn Uploader>>, ModelError> {
+        let uploader = self.pool.backend().uploader().map_err(|error| device_error::<B>(&error))?;
+        Ok(uploader.map(|uploader| -> Box<dyn Uploader> {
+            Box::new(EngineUploader { config: self.config.clone(), backend: self.pool.backend().clone(), uploader })
+        }))
     }
 
-    fn update(&mut self, adamw: &AdamW) -> Result<UpdateReport, ModelError> {
+    fn accumulate(&mut self, input: &PatchInput<'_>, weight: f32) -> Result<(), ModelError> {
+        input::check(&self.config, input)?;
+        let before = self.accumulated.take();
+        self.accumulated = Some(self.run(input, |engine, batch| engine.pass(&batch, before, weight))?);
+        Ok(())
+    }
+
+    fn update(&mut self, adamw: &AdamW) -> Result<(), ModelError> {
         let _timer = self.time("AdamW");
-        let gradients = self.gradients.take().ok_or(ModelError::NoGradient)?;
-        let gradient_norm = self.descend(&gradients, adamw).map_err(|error| device_error::<B>(&error))?;
-        Ok(UpdateReport { gradient_norm })
+        let accumulated = self.accumulated.take().ok_or(ModelError::NoGradient)?;
+        let verdict = self.descend(&accumulated, adamw).map_err(|error| device_error::<B>(&error))?;
+        self.verdicts.push_back(verdict);
+        Ok(())
+    }
+
+    fn report(&mut self) -> Result<StepReport, ModelError> {
+        let verdict = self.verdicts.pop_front().ok_or(ModelError::NothingToReport)?;
+        let read = self.pool.backend().read_verdict(&verdict).map_err(|error| device_error::<B>(&error))?;
+        self.updates = read.1;
+        Ok(read.0)
     }
 
     fn discard(&mut self) {
-        self.gradients = None;
+        self.accumulated = None;
     }
 
     fn evaluate(&mut self, input: &PatchInput<'_>) -> Result<f32, ModelError> {
-        self.run(input, |engine, batch| Ok(engine.forward(&mut engine.forward_only(), &batch)?.2))
+        self.run(input, |engine, batch| {
+            let mut loss = engine.no_loss()?;
+            engine.forward(&mut engine.forward_only(), &batch, (&mut loss, 1.0))?;
+            Ok(engine.pool.backend().read(&loss)?[0])
+        })
     }
 
     fn predict(&mut self, input: &PatchInput<'_>) -> Result<Prediction, ModelError> {
         self.run(input, |engine, batch| {
             let mut graph = engine.forward_only();
-            let (latent, decoded, loss) = engine.forward(&mut graph, &batch)?;
+            let mut loss = engine.no_loss()?;
+            let (latent, decoded) = engine.forward(&mut graph, &batch, (&mut loss, 1.0))?;
             let mae = Mae::new(&engine.config, &engine.tensors);
             let predicted = mae.predict(&mut graph, &decoded)?.read()?; // (B, 1 + L, P)
             let (tokens, values) = (1 + engine.config.patches(), engine.config.patch_values());
             let patches = predicted.chunks_exact(tokens * values).flat_map(|image| &image[values..]).copied().collect();
-            Ok(Prediction { latent: latent.read()?, patches, loss })
+            Ok(Prediction { latent: latent.read()?, patches, loss: engine.pool.backend().read(&loss)?[0] })
         })
     }
 
@@ -244,19 +298,20 @@ impl<B: Backend> Engine for DfdxEngine<B> {
         let patches = self.config.patches();
         input::check_whole(&self.config, rows, pixels)?;
         let visible: Vec<u16> = (0..rows).flat_map(|_| 0..patches).map(|patch| patch as u16).collect();
+        let nothing = Pixels::Bytes(&[]);
+        let (visible_index, masked_index) = (&visible[..], &[][..]);
+        let input = PatchInput { rows, visible: pixels, visible_index, masked: nothing, masked_index, uploaded: None };
         let run = || {
-            let backend = self.pool.backend();
-            let (visible, masked) = (backend.indices(&visible)?, backend.indices(&[])?);
-            let index = Index { images: rows, visible_patches: patches, masked_patches: 0, visible, masked };
+            let index = self.pool.backend().index(&input)?;
             let mae = Mae::new(&self.config, &self.tensors);
-            mae.encode(&mut self.forward_only(), &self.upload(pixels)?, &index)?.read()
+            mae.encode(&mut self.forward_only(), &self.pixels(&input, Patches::Visible)?, &index)?.read()
         };
         run().map_err(|error| self.failed(&error, rows, patches))
     }
 
     fn gradients(&self) -> Result<Vec<NamedTensor>, ModelError> {
-        let gradients = self.gradients.as_ref().ok_or(ModelError::NoGradient)?;
-        let named = self.trained().zip(gradients).map(|(tensor, gradient)| {
+        let accumulated = self.accumulated.as_ref().ok_or(ModelError::NoGradient)?;
+        let named = self.trained().zip(&accumulated.gradients).map(|(tensor, gradient)| {
             let values = self.pool.backend().read(gradient).map_err(|error| device_error::<B>(&error))?;
             Ok(state::to_checkpoint(&self.config, &tensor.parameter, &values))
         });
@@ -268,6 +323,7 @@ impl<B: Backend> Engine for DfdxEngine<B> {
     }
 
     fn set_updates(&mut self, updates: u64) {
+        self.verdicts.clear();
         self.updates = updates;
     }
 
@@ -300,7 +356,7 @@ impl<B: Backend> Engine for DfdxEngine<B> {
             let values = state::from_checkpoint(&self.config, tensor);
             own.write(self.pool.backend(), part, &values).map_err(|error| device_error::<B>(&error))?;
         }
-        self.gradients = None;
+        self.accumulated = None;
         Ok(())
     }
 }

@@ -1,8 +1,10 @@
 //! The trait that a trainer sees, and what passes through it.
 
+use crate::backend::Patches;
 use crate::config::MaeConfig;
 use crate::error::ModelError;
 use crate::profile::OperationTime;
+use crate::upload::{UploadedRows, Uploader};
 
 /// Pixels of patches, in the order row, column, channel inside a patch.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +56,8 @@ pub struct PatchInput<'a> {
     pub masked: Pixels<'a>,
     /// Their places in the grid, (B, M), in any order.
     pub masked_index: &'a [u16],
+    /// The same images on the device, where they were uploaded ahead.
+    pub uploaded: Option<UploadedRows<'a>>,
 }
 
 impl<'a> PatchInput<'a> {
@@ -63,13 +67,21 @@ impl<'a> PatchInput<'a> {
     /// The batch has fewer images.
     #[must_use]
     pub fn part(&self, start: usize, end: usize) -> PatchInput<'a> {
-        let &PatchInput { rows, visible, visible_index, masked, masked_index } = self;
+        let &PatchInput { rows, visible, visible_index, masked, masked_index, uploaded } = self;
         PatchInput {
             rows: end - start,
             visible: visible.part(rows, start, end),
             visible_index: rows_of(visible_index, rows, start, end),
             masked: masked.part(rows, start, end),
             masked_index: rows_of(masked_index, rows, start, end),
+            uploaded: uploaded.map(|uploaded| UploadedRows { first: uploaded.first + start, ..uploaded }),
+        }
+    }
+
+    pub(crate) fn pixels(&self, patches: Patches) -> Pixels<'a> {
+        match patches {
+            Patches::Visible => self.visible,
+            Patches::Masked => self.masked,
         }
     }
 }
@@ -128,12 +140,21 @@ impl Default for AdamW {
     }
 }
 
-/// What an update did.
+/// What a step came to. Where either number is not finite, nothing was updated.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct UpdateReport {
-    /// Euclidean norm of the whole accumulated gradient, before any clipping; not finite where it was not, and then
-    /// nothing was updated.
+pub struct StepReport {
+    /// Of all batches that were accumulated, each by its weight.
+    pub loss: f32,
+    /// Euclidean norm of the whole accumulated gradient, before any clipping; no number where the loss is not finite.
     pub gradient_norm: f64,
+}
+
+impl StepReport {
+    /// Whether the step counts.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.gradient_norm.is_finite()
+    }
 }
 
 /// What a model makes of a batch.
@@ -172,22 +193,37 @@ pub enum StatePart {
 
 /// A model in training. Every method that takes a batch checks it first and changes nothing where it does not fit. Where
 /// a device fails, the accumulated gradient is lost and the rest of the state stands.
+///
+/// A device may do what it is asked for later, in the order in which it was asked; whatever gives back numbers waits for
+/// them. So a trainer that asks for a step's report when it has asked for the next step never leaves the device idle.
 pub trait Engine: Send {
     /// The model's sizes.
     fn config(&self) -> &MaeConfig;
 
-    /// Adds `weight` times the gradient of the batch's loss to the accumulated gradient; gives back the loss itself.
+    /// What brings batches to the device ahead of their steps; nothing where batches are read from where they are.
+    ///
+    /// # Errors
+    /// The device failed.
+    fn uploader(&self) -> Result<Option<Box<dyn Uploader>>, ModelError>;
+
+    /// Adds `weight` times the batch's loss, and as much of its gradient, to what is accumulated.
     ///
     /// # Errors
     /// A batch that does not fit the model, or a device that failed.
-    fn accumulate(&mut self, input: &PatchInput<'_>, weight: f32) -> Result<f32, ModelError>;
+    fn accumulate(&mut self, input: &PatchInput<'_>, weight: f32) -> Result<(), ModelError>;
 
-    /// One step of `AdamW` along the accumulated gradient, which it then clears. A gradient that is not finite is cleared
-    /// and nothing else happens: no weight moves, and the update does not count.
+    /// One step of `AdamW` along the accumulated gradient, which it then clears. Where loss or gradient is not finite, the
+    /// device leaves all weights and moments as they are, and the update does not count, whatever was asked for since.
     ///
     /// # Errors
     /// Nothing was accumulated, or the device failed.
-    fn update(&mut self, adamw: &AdamW) -> Result<UpdateReport, ModelError>;
+    fn update(&mut self, adamw: &AdamW) -> Result<(), ModelError>;
+
+    /// What the oldest update came to that has not been reported yet; waits until the device knows.
+    ///
+    /// # Errors
+    /// All were reported, or the device failed.
+    fn report(&mut self) -> Result<StepReport, ModelError>;
 
     /// Clears the accumulated gradient without a step.
     fn discard(&mut self);
@@ -217,10 +253,10 @@ pub trait Engine: Send {
     /// Nothing was accumulated, or the device failed.
     fn gradients(&self) -> Result<Vec<NamedTensor>, ModelError>;
 
-    /// Updates done so far; `AdamW`'s bias correction counts them.
+    /// Updates that counted, of those reported; `AdamW`'s bias correction counts them.
     fn updates(&self) -> u64;
 
-    /// Sets the count of updates, when continuing from a saved state.
+    /// Sets the count of updates, when continuing from a saved state; what was not reported never will be.
     fn set_updates(&mut self, updates: u64);
 
     /// Times every operation from now on, from nothing.

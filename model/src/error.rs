@@ -117,6 +117,9 @@ pub enum ModelError {
     /// An update or a look at gradients before anything was accumulated.
     #[error("no gradient has been accumulated since the last update")]
     NoGradient,
+    /// A report was asked for, and every update has been reported.
+    #[error("no update is waiting to be reported")]
+    NothingToReport,
     /// A state that does not fit the model; lists every tensor that is wrong.
     #[error("the state does not fit the model: {}", list(.mismatches))]
     State {

@@ -12,8 +12,8 @@ use crate::backend::{Backend, Done, Raw};
 use crate::kernels::Write;
 use crate::memory::{Buffer, Pool};
 use crate::profile::{Pass, Profile, Timer};
+use dfdx::prelude::ZerosTensor;
 use dfdx::prelude::{Backward, Gradients, OwnedTape, PutTape, Rank0, SplitTape, Tape, Tensor, Trace};
-use dfdx::prelude::{TensorFromVec, ZerosTensor};
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -139,13 +139,15 @@ impl<B: Backend> Value<B> {
 pub(crate) struct Graph<B: Backend> {
     pool: Pool<B>,
     tape: Option<OwnedTape<f32, B::Device>>,
+    /// What dfdx takes for the scalar to derive; it has no say in anything.
+    end: Option<Tensor<Rank0, f32, B::Device>>,
     profile: Option<Profile>,
 }
 
 impl<B: Backend> Graph<B> {
     /// A pass of which nothing is kept.
     pub(crate) fn forward_only(pool: &Pool<B>) -> Graph<B> {
-        Graph { pool: pool.clone(), tape: None, profile: None }
+        Graph { pool: pool.clone(), tape: None, end: None, profile: None }
     }
 
     /// A pass whose backward pass adds to the `gradients` of those `parameters`; an empty gradient starts from nothing.
@@ -154,8 +156,13 @@ impl<B: Backend> Graph<B> {
         for (parameter, gradient) in parameters.iter().zip(gradients) {
             parameter.put_gradient(&mut grads, gradient)?;
         }
-        let (_, tape) = Key::new(pool)?.tensor.traced(grads).split_tape();
-        Ok(Graph { pool: pool.clone(), tape: Some(tape), profile: None })
+        // The operation that computed the loss records its own derivative, but dfdx wants a scalar to start from, and would
+        // set its gradient to one: by a copy from the host, which a device may be made to wait for. Of an empty gradient it
+        // copies nothing.
+        let end: Tensor<Rank0, f32, B::Device> = pool.backend().device().try_zeros_like(&())?;
+        *grads.get_or_alloc_mut(&end)? = pool.backend().alloc(0)?;
+        let (end, tape) = end.traced(grads).split_tape();
+        Ok(Graph { pool: pool.clone(), tape: Some(tape), end: Some(end), profile: None })
     }
 
     /// The same pass, its operations timed where there is a profile.
@@ -206,10 +213,8 @@ impl<B: Backend> Graph<B> {
 
     /// Runs the recorded operations backwards and gives back the gradients of `parameters`, in their order.
     pub(crate) fn backward(self, parameters: &[&Value<B>]) -> Done<B, Vec<Buffer<B>>> {
-        // The operation that computed the loss recorded its own derivative; dfdx wants a scalar to start from.
-        let end: Tensor<Rank0, f32, B::Device> = self.backend().device().try_tensor_from_vec(vec![0.0], ())?;
-        let mut grads = match self.tape {
-            Some(tape) => end.put_tape(tape).try_backward()?,
+        let mut grads = match self.tape.zip(self.end) {
+            Some((tape, end)) => end.put_tape(tape).try_backward()?,
             None => Gradients::leaky(),
         };
         parameters.iter().map(|parameter| parameter.key.take(&mut grads)).collect()

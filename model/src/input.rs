@@ -6,7 +6,7 @@ use crate::error::ModelError;
 
 /// Checks that a batch fits the model: lengths, and that the indices of each image name every patch once.
 pub(crate) fn check(config: &MaeConfig, input: &PatchInput<'_>) -> Result<(), ModelError> {
-    let &PatchInput { rows, visible, visible_index, masked, masked_index } = input;
+    let &PatchInput { rows, visible, visible_index, masked, masked_index, .. } = input;
     let (visible_patches, masked_patches) = (visible_index.len(), masked_index.len());
     let even = |indices: usize| rows > 0 && indices >= rows && indices.is_multiple_of(rows);
     if !even(visible_patches) || !even(masked_patches) {

@@ -6,6 +6,7 @@
 //! - [`engine`]: the [`Engine`] trait, all that a trainer sees, and what passes through it.
 //! - [`golden`]: how far an engine is from the numbers of another implementation.
 //! - [`profile`]: where the time of a step goes.
+//! - [`upload`]: bringing batches to a device while it computes.
 //! - [`device`]: where a model computes. The engine behind the trait is on dfdx's tape, whatever the device.
 //!
 //! Patches are numbered row by row over the grid, and the pixels of a patch are ordered row, column, channel. No thread
@@ -18,6 +19,7 @@ pub mod error;
 pub mod golden;
 pub mod parameters;
 pub mod profile;
+pub mod upload;
 
 mod backend;
 mod cpu;
@@ -36,7 +38,8 @@ mod state;
 
 pub use config::{EncoderInput, MaeConfig, Preset, Target, TransformerConfig};
 pub use device::{Bandwidth, Device};
-pub use engine::{AdamW, Engine, NamedTensor, PatchInput, PixelScale, Pixels, Prediction, StatePart, UpdateReport};
+pub use engine::{AdamW, Engine, NamedTensor, PatchInput, PixelScale, Pixels, Prediction, StatePart, StepReport};
 pub use error::{Mismatch, ModelError};
 pub use parameters::{Init, Parameter};
 pub use profile::OperationTime;
+pub use upload::{Uploaded, UploadedRows, Uploader};

@@ -1,6 +1,6 @@
 //! The masked autoencoder itself: an encoder over visible patches, a light decoder over all of them (section 3).
 
-use crate::backend::{Backend, Done, Index};
+use crate::backend::{Backend, Done, Index, Raw};
 use crate::config::{EncoderInput, MaeConfig, Target, TransformerConfig};
 use crate::graph::{Graph, Value};
 use crate::kernels::attention::Shape;
@@ -179,17 +179,18 @@ impl<B: Backend> Mae<B> {
         graph.linear(&x, &self.decoder_pred) // (N, P)
     }
 
-    /// The loss, `weight` of whose gradient the backward pass gives. Nothing but masked patches bears any, so nothing
-    /// else is predicted.
+    /// Adds `weight` times the loss to `loss`; the backward pass gives that much of its gradient. Nothing but masked
+    /// patches bears any, so nothing else is predicted.
     pub(crate) fn loss(
         &self,
         graph: &mut Graph<B>,
         decoded: &Value<B>,
         batch: &Batch<B>,
-        weight: f32,
-    ) -> Done<B, B::Loss> {
+        (loss, weight): (&mut Raw<B>, f32),
+    ) -> Done<B> {
         let tokens = graph.pick_masked(decoded, self.decoder_embed.bias.values(), &batch.index)?; // (B, M, D')
         let predicted = self.predict(graph, &tokens)?; // (B, M, P)
-        graph.masked_error(self.target, self.decoder_pred.bias.values(), &predicted, &batch.masked, weight)
+        let patch_values = self.decoder_pred.bias.values();
+        graph.masked_error(self.target, patch_values, &predicted, &batch.masked, (loss, weight))
     }
 }

@@ -237,27 +237,27 @@ impl<B: Backend> Graph<B> {
         Ok(y)
     }
 
-    /// Mean squared error of `predicted` against what `target` makes of `pixels`, both (B, M, P). The backward pass
-    /// starts from `weight`.
+    /// Adds `weight` times the mean squared error of `predicted` against what `target` makes of `pixels`, both (B, M, P),
+    /// to `loss`. The backward pass starts from `weight`.
     pub(crate) fn masked_error(
         &mut self,
         target: Target,
         patch_values: usize,
         predicted: &Value<B>,
         pixels: &Value<B>,
-        weight: f32,
-    ) -> Done<B, B::Loss> {
+        (loss, weight): (&mut Raw<B>, f32),
+    ) -> Done<B> {
         let timer = self.time("loss", 0);
         if !self.is_recording() {
-            return self.backend().masked_error(target, patch_values, predicted, pixels, None);
+            return self.backend().masked_error(target, patch_values, predicted, pixels, (loss, weight), None);
         }
         let mut gradient = self.alloc(predicted.values())?;
-        let wanted = Some((&mut *gradient, weight));
-        let loss = self.backend().masked_error(target, patch_values, predicted, pixels, wanted)?;
+        let wanted = Some(&mut *gradient);
+        self.backend().masked_error(target, patch_values, predicted, pixels, (loss, weight), wanted)?;
         drop(timer);
         let predicted = predicted.clone();
         self.record("loss", 0, move |_, grads| predicted.give_gradient(grads, gradient));
-        Ok(loss)
+        Ok(())
     }
 }
 

@@ -140,7 +140,8 @@ fn masked_error_matches_differences() {
         let mut predicted = inputs(&pool, &[3 * 12]).remove(0);
         let gradient = {
             let mut graph = Graph::recording(&pool, &[&predicted], Vec::new()).expect("a tape");
-            graph.masked_error(target, 12, &predicted, &pixels, 0.5).expect("a loss");
+            let mut loss = buffer(&pool, &[0.0]);
+            graph.masked_error(target, 12, &predicted, &pixels, (&mut loss, 0.5)).expect("a loss");
             graph.backward(&[&predicted]).expect("a backward pass").remove(0)
         };
         for at in 0..gradient.len() {
@@ -148,9 +149,10 @@ fn masked_error_matches_differences() {
                 let kept = predicted[at];
                 predicted.get_mut()[at] += change;
                 let mut graph = Graph::forward_only(&pool);
-                let loss = graph.masked_error(target, 12, &predicted, &pixels, 1.0).expect("a loss");
+                let mut loss = buffer(&pool, &[0.0]);
+                graph.masked_error(target, 12, &predicted, &pixels, (&mut loss, 1.0)).expect("a loss");
                 predicted.get_mut()[at] = kept;
-                loss
+                loss[0]
             };
             let difference = 0.5 * (loss(STEP) - loss(-STEP)) / (2.0 * STEP);
             assert!((gradient[at] - difference).abs() < 1e-4, "{target:?} at {at}: {} and {difference}", gradient[at]);

@@ -3,7 +3,7 @@
 use patchstream_model::parameters::sincos_2d;
 use patchstream_model::{
     AdamW, Device, EncoderInput, Engine, MaeConfig, Mismatch, ModelError, NamedTensor, PatchInput, PixelScale, Pixels,
-    Preset, StatePart, Target, TransformerConfig,
+    Preset, StatePart, StepReport, Target, TransformerConfig,
 };
 
 /// 24 x 16 px in patches of 8: three rows, two columns.
@@ -55,6 +55,7 @@ impl Batch {
             visible_index: &self.visible_index,
             masked: Pixels::Bytes(&self.masked),
             masked_index: &self.masked_index,
+            uploaded: None,
         }
     }
 }
@@ -210,6 +211,7 @@ fn a_saved_state_continues_bit_by_bit() {
     let step = |engine: &mut Box<dyn Engine>| {
         engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
         engine.update(&AdamW::default()).expect("gradients are there");
+        engine.report().expect("an update was asked for");
     };
     step(&mut engine);
     let mut other = Device::Cpu.open(config(), PixelScale::IMAGENET, 1).expect("a valid configuration");
@@ -291,9 +293,11 @@ fn nan_shows_in_the_loss_and_the_norm_and_does_not_panic() {
     let mut pixels = vec![0.25f32; batch.visible.len()];
     pixels[100] = f32::NAN;
     let input = PatchInput { visible: Pixels::Floats(&pixels), ..batch.input() };
-    assert!(engine.accumulate(&input, 1.0).expect("a valid batch").is_nan());
+    engine.accumulate(&input, 1.0).expect("a valid batch");
     let before = bits(&engine.export(StatePart::Weights).expect("the CPU does not fail"));
-    assert!(engine.update(&AdamW::default()).expect("gradients are there").gradient_norm.is_nan());
+    engine.update(&AdamW::default()).expect("gradients are there");
+    let report = engine.report().expect("an update was asked for");
+    assert!(report.loss.is_nan() && report.gradient_norm.is_nan());
     assert_eq!(
         (bits(&engine.export(StatePart::Weights).expect("the CPU does not fail")), engine.updates()),
         (before, 0),
@@ -301,7 +305,30 @@ fn nan_shows_in_the_loss_and_the_norm_and_does_not_panic() {
     );
     assert_eq!(engine.gradients(), Err(ModelError::NoGradient), "the gradient is gone");
     engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
-    assert!(engine.update(&AdamW::default()).expect("gradients are there").gradient_norm.is_finite());
+    engine.update(&AdamW::default()).expect("gradients are there");
+    assert!(engine.report().expect("an update was asked for").is_finite());
+    assert_eq!(engine.report(), Err(ModelError::NothingToReport));
+}
+
+/// Steps are asked for before those before them are reported; one that does not count must not show in those after it.
+#[test]
+fn a_step_that_does_not_count_changes_none_that_was_asked_for_after_it() {
+    let batch = Batch::new();
+    let mut pixels = vec![0.25f32; batch.visible.len()];
+    pixels[100] = f32::NAN;
+    let bad = PatchInput { visible: Pixels::Floats(&pixels), ..batch.input() };
+    let train = |inputs: &[PatchInput<'_>]| {
+        let mut engine = engine(config());
+        for input in inputs {
+            engine.accumulate(input, 1.0).expect("a valid batch");
+            engine.update(&AdamW::default()).expect("gradients are there");
+        }
+        let reports = inputs.iter().map(|_| engine.report().expect("an update was asked for"));
+        let losses: Vec<u32> = reports.filter(StepReport::is_finite).map(|report| report.loss.to_bits()).collect();
+        (losses, bits(&engine.export(StatePart::Weights).expect("the CPU does not fail")), engine.updates())
+    };
+    let good = batch.input();
+    assert_eq!(train(&[good, bad, good, good]), train(&[good, good, good]));
 }
 
 #[test]
@@ -311,7 +338,8 @@ fn clipping_scales_a_long_gradient_and_leaves_a_short_one() {
         let mut engine = engine(config());
         engine.accumulate(&batch.input(), 1.0).expect("a valid batch");
         let adamw = AdamW { clip_norm, ..AdamW::default() };
-        let norm = engine.update(&adamw).expect("gradients are there").gradient_norm;
+        engine.update(&adamw).expect("gradients are there");
+        let norm = engine.report().expect("an update was asked for").gradient_norm;
         let first = engine
             .export(StatePart::FirstMoments)
             .expect("the CPU does not fail")

@@ -45,6 +45,7 @@ impl SyntheticBatch {
             visible_index: &self.visible_index,
             masked: Pixels::Bytes(&self.masked),
             masked_index: &self.masked_index,
+            uploaded: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod checkpoint;
 mod digest;
+pub(crate) mod feed;
 mod files;
 pub(crate) mod held_out;
 mod log;
@@ -17,13 +18,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::Context as _;
 use patchstream_datasets::{Cursor, Dataset, Schedule, Share};
 use patchstream_model::Engine;
-use patchstream_pipeline::PatchStream;
+use patchstream_pipeline::{PatchBatch, PatchStream};
 use tracing::{info, info_span, warn};
 
 use self::checkpoint::{Checkpoint, Position};
+use self::feed::Feed;
 use self::held_out::HeldOut;
 use self::log::RunLog;
 use self::metrics::Clock;
@@ -58,83 +59,186 @@ pub(crate) struct Outcome {
     pub(crate) interrupted: bool,
 }
 
-/// Trains to the end, or until interrupted, and leaves a checkpoint of the last step.
-pub(crate) fn train(run: Run) -> anyhow::Result<Outcome> {
-    let Run { folder, config, dataset, held_out, mut engine, resume, interrupted, quiet } = run;
-    let length = Length::of(&config, dataset.manifest().rows())?;
-    let schedule = LrSchedule::of(&config, length);
-    let mut position = Position::start(dataset.manifest().fingerprint());
-    if let Some(checkpoint) = &resume {
-        checkpoint.load_all(engine.as_mut())?;
-        position = checkpoint.position.clone();
-    }
-    let mut saved = resume.map(|checkpoint| checkpoint.path);
-    checkpoint::clean(&folder)?;
-
-    let progress = Progress::start(length.total_steps, position.step, quiet);
-    let mut log = RunLog::open(&folder, position.step, held_out.is_some(), progress)?;
-    let ledger = Some(folder.join("quarantine.jsonl"));
-    let mut stream = PatchStream::start(dataset, data_schedule(&config, position.cursor()), &config.pipeline(ledger)?)?;
-    let (mut clock, mut last_save, mut last_loss) = (Clock::start(), Instant::now(), None);
-
-    while position.step < length.total_steps && !interrupted.load(Ordering::Relaxed) {
-        let waiting = Instant::now();
-        let batch = info_span!("wait_for_data").in_scope(|| stream.next()).context("the pipeline ended early")??;
-        clock.waited(waiting.elapsed());
-
-        let lr = schedule.at(position.step);
-        let result = info_span!("step", step = position.step).in_scope(|| {
-            step::step(engine.as_mut(), &patch_input(&batch), config.train.accumulation.get(), &config.adamw(lr))
-        })?;
-        if result.is_finite() {
-            position.sums.add(f64::from(result.loss), result.gradient_norm);
-        } else {
-            let report = NotFinite::new(position.step + 1, lr, result, &batch);
-            report.write(&folder)?;
-            if config.train.on_nonfinite == OnNonfinite::Stop {
-                return Err(report.error(&folder, saved.as_deref()));
-            }
-            warn!(step = report.step, lr, "loss or gradient is not finite; the step is skipped");
-            position.skipped += 1;
-        }
-        clock.images(batch.rows());
-        position.advance(&batch, length.steps_per_epoch);
-
-        if position.step % config.train.log_every == 0 || position.step == length.total_steps {
-            let line = clock.line(&mut position, batch.epoch(), lr, &stream.snapshot());
-            log.metrics(&line)?;
-            last_loss = line.loss;
-        }
-        log.progress.advance(position.step);
-        if let Some(held_out) = &held_out
-            && (position.step % config.evaluate.every_steps == 0 || position.step == length.total_steps)
-        {
-            let (line, picture) = held_out.evaluate(engine.as_mut(), position.step)?;
-            log.evaluation(&line, picture.as_ref())?;
-        }
-        if position.step % config.checkpoint.every_steps == 0 || is_old(last_save, config.checkpoint.every_minutes) {
-            log.sync()?;
-            saved = Some(checkpoint::save(&folder, engine.as_ref(), &config, &position)?);
-            last_save = Instant::now();
-            info!(step = position.step, "saved a checkpoint");
-        }
-    }
-    drop(stream);
-    log.sync()?;
-    let checkpoint = checkpoint::save(&folder, engine.as_ref(), &config, &position)?;
-    log.progress.finish();
-    Ok(Outcome {
-        steps: position.step,
-        total_steps: length.total_steps,
-        loss: last_loss,
-        skipped: position.skipped,
-        checkpoint,
-        interrupted: position.step < length.total_steps,
-    })
+/// A step that the engine was asked for.
+struct Asked {
+    batch: PatchBatch,
+    lr: f64,
 }
 
-fn is_old(last_save: Instant, minutes: Option<f64>) -> bool {
-    minutes.is_some_and(|minutes| last_save.elapsed().as_secs_f64() >= 60.0 * minutes)
+/// A run that goes on.
+struct Training {
+    folder: PathBuf,
+    config: RunConfig,
+    length: Length,
+    schedule: LrSchedule,
+    held_out: Option<HeldOut>,
+    engine: Box<dyn Engine>,
+    feed: Feed,
+    log: RunLog,
+    clock: Clock,
+    /// Behind the last step that was reported.
+    position: Position,
+    last_loss: Option<f64>,
+    saved: Option<PathBuf>,
+    last_save: Instant,
+}
+
+/// Trains to the end, or until interrupted, and leaves a checkpoint of the last step.
+///
+/// A step is asked for before the one before it is reported, so that a device has always something to do. Not so where the
+/// state between them is wanted: for evaluation, for a checkpoint, at the end.
+pub(crate) fn train(run: Run) -> anyhow::Result<Outcome> {
+    let interrupted = Arc::clone(&run.interrupted);
+    let mut training = Training::start(run)?;
+    let mut asked: Option<Asked> = None;
+    loop {
+        let step = training.position.step + u64::from(asked.is_some());
+        let ends = step == training.length.total_steps || interrupted.load(Ordering::Relaxed);
+        let waits = asked.is_some() && training.wants_state(step);
+        let next = if ends || waits { Ok(None) } else { training.ask_for_step(step).map(Some) };
+        // What comes next may have failed, but this step has been made.
+        if let Some(step) = asked.take() {
+            training.finish_step(&step)?;
+            if matches!(next, Ok(None)) {
+                training.use_state()?;
+            }
+        } else if ends {
+            return training.end();
+        }
+        asked = next?;
+    }
+}
+
+impl Training {
+    fn start(run: Run) -> anyhow::Result<Self> {
+        let Run { folder, config, dataset, held_out, mut engine, resume, interrupted: _, quiet } = run;
+        let length = Length::of(&config, dataset.manifest().rows())?;
+        let schedule = LrSchedule::of(&config, length);
+        let mut position = Position::start(dataset.manifest().fingerprint());
+        if let Some(checkpoint) = &resume {
+            checkpoint.load_all(engine.as_mut())?;
+            position = checkpoint.position.clone();
+        }
+        let saved = resume.map(|checkpoint| checkpoint.path);
+        checkpoint::clean(&folder)?;
+
+        let progress = Progress::start(length.total_steps, position.step, quiet);
+        let log = RunLog::open(&folder, position.step, held_out.is_some(), progress)?;
+        let pipeline = config.pipeline(Some(folder.join("quarantine.jsonl")))?;
+        let stream = PatchStream::start(dataset, data_schedule(&config, position.cursor()), &pipeline)?;
+        let feed = Feed::start(stream, engine.as_ref())?;
+        let (clock, last_save, last_loss) = (Clock::start(), Instant::now(), None);
+        Ok(Self {
+            folder,
+            config,
+            length,
+            schedule,
+            held_out,
+            engine,
+            feed,
+            log,
+            clock,
+            position,
+            last_loss,
+            saved,
+            last_save,
+        })
+    }
+
+    /// Asks for the step after `step`.
+    fn ask_for_step(&mut self, step: u64) -> anyhow::Result<Asked> {
+        let waiting = Instant::now();
+        let fed = info_span!("wait_for_data").in_scope(|| self.feed.next())?;
+        self.clock.waited(waiting.elapsed());
+
+        let (lr, accumulation) = (self.schedule.at(step), self.config.train.accumulation.get());
+        info_span!("step", step).in_scope(|| {
+            step::ask_for_step(self.engine.as_mut(), &fed.input(), accumulation, &self.config.adamw(lr))
+        })?;
+        Ok(Asked { batch: fed.batch, lr })
+    }
+
+    /// Waits for a step's numbers and writes them down.
+    fn finish_step(&mut self, asked: &Asked) -> anyhow::Result<()> {
+        let Asked { batch, lr } = asked;
+        let report = info_span!("wait_for_step", step = self.position.step).in_scope(|| self.engine.report())?;
+        if report.is_finite() {
+            self.position.sums.add(f64::from(report.loss), report.gradient_norm);
+        } else {
+            let report = NotFinite::new(self.position.step + 1, *lr, report, batch);
+            report.write(&self.folder)?;
+            if self.config.train.on_nonfinite == OnNonfinite::Stop {
+                return Err(report.error(&self.folder, self.saved.as_deref()));
+            }
+            warn!(step = report.step, lr, "loss or gradient is not finite; the step is skipped");
+            self.position.skipped += 1;
+        }
+        self.clock.images(batch.rows());
+        self.position.advance(batch, self.length.steps_per_epoch);
+
+        let step = self.position.step;
+        if step % self.config.train.log_every == 0 || step == self.length.total_steps {
+            let line = self.clock.line(&mut self.position, batch.epoch(), *lr, &self.feed.snapshot());
+            self.log.metrics(&line)?;
+            self.last_loss = line.loss;
+        }
+        self.log.progress.advance(step);
+        Ok(())
+    }
+
+    fn evaluates(&self, step: u64) -> bool {
+        self.held_out.is_some() && (step % self.config.evaluate.every_steps == 0 || step == self.length.total_steps)
+    }
+
+    fn saves(&self, step: u64) -> bool {
+        let minutes = self.config.checkpoint.every_minutes;
+        let is_old = minutes.is_some_and(|minutes| self.last_save.elapsed().as_secs_f64() >= 60.0 * minutes);
+        step % self.config.checkpoint.every_steps == 0 || is_old
+    }
+
+    /// Whether something is to be done with the state after this step.
+    fn wants_state(&self, step: u64) -> bool {
+        self.evaluates(step) || self.saves(step)
+    }
+
+    /// Evaluates and saves, where it is time to; no step may be under way.
+    fn use_state(&mut self) -> anyhow::Result<()> {
+        let step = self.position.step;
+        if self.evaluates(step)
+            && let Some(held_out) = &self.held_out
+        {
+            let (line, picture) = held_out.evaluate(self.engine.as_mut(), step)?;
+            self.log.evaluation(&line, picture.as_ref())?;
+        }
+        if self.saves(step) {
+            self.save()?;
+            info!(step, "saved a checkpoint");
+        }
+        Ok(())
+    }
+
+    fn save(&mut self) -> anyhow::Result<PathBuf> {
+        self.log.sync()?;
+        let path = checkpoint::save(&self.folder, self.engine.as_ref(), &self.config, &self.position)?;
+        self.saved = Some(path.clone());
+        self.last_save = Instant::now();
+        Ok(path)
+    }
+
+    fn end(mut self) -> anyhow::Result<Outcome> {
+        let checkpoint = self.save()?;
+        // What is read ahead is not wanted any more.
+        drop(self.feed);
+        self.log.progress.finish();
+        Ok(Outcome {
+            steps: self.position.step,
+            total_steps: self.length.total_steps,
+            loss: self.last_loss,
+            skipped: self.position.skipped,
+            checkpoint,
+            interrupted: self.position.step < self.length.total_steps,
+        })
+    }
 }
 
 /// The order in which a run reads its data.

@@ -1,28 +1,30 @@
 //! The operations on CUDA, each a launch or two.
 
 use super::context::{Argument, CudaBackend, Scratch, address};
-use crate::backend::{Backend, Done, Factor, Gradient, Index, Normed, Raw, Start};
+use super::upload::{CopyLane, Part};
+use super::verdict::Verdict;
+use crate::backend::{Backend, Done, Factor, Gradient, Index, Normed, Patches, Raw, Start, Updates};
 use crate::config::Target;
-use crate::engine::{PixelScale, Pixels};
+use crate::engine::{AdamW, PatchInput, PixelScale, Pixels, StepReport};
 use crate::error::ModelError;
 use crate::kernels::Write;
-use crate::kernels::adamw::Rates;
 use crate::kernels::attention::Shape;
 use crate::kernels::pixels;
+use crate::upload::Uploaded;
 use cudarc::driver::sys::{CUdeviceptr, CUresult};
-use cudarc::driver::{CudaSlice, DevicePtr as _, DeviceSlice as _, result};
+use cudarc::driver::{DevicePtr as _, DeviceSlice as _, result};
 use dfdx::prelude::{Cuda, CudaError};
+use std::any::Any;
 use std::sync::Arc;
 
 /// Rows of a chunk of a sum over rows.
 const ROWS_PER_CHUNK: usize = 256;
-/// Blocks that sum up the squares of one tensor.
-const SQUARE_BLOCKS: usize = 128;
 
-/// A loss on its way: the sum of squared errors of so many values, in scratch memory.
-pub(crate) struct Loss {
-    sum: CUdeviceptr,
-    values: usize,
+/// Places of patches, and the memory that they are in.
+#[derive(Clone)]
+pub(crate) struct Places {
+    at: CUdeviceptr,
+    _memory: Arc<dyn Any + Send + Sync>,
 }
 
 /// The arguments of a kernel, in its order.
@@ -58,27 +60,34 @@ impl CudaBackend {
     }
 
     /// Adds up doubles on the device, and says where the sum will be: behind them.
-    fn sum_of_doubles(&self, sums: CUdeviceptr, count: usize) -> Done<Self, CUdeviceptr> {
+    pub(super) fn sum_of_doubles(&self, sums: CUdeviceptr, count: usize) -> Done<Self, CUdeviceptr> {
         let total = sums + 8 * count as u64;
         self.launch("sum_doubles", (1, 1), (256, 1), arguments![sums, total, count])?;
         Ok(total)
     }
 
-    /// Waits for a double.
-    fn read_double(&self, at: CUdeviceptr) -> Done<Self, f64> {
+    fn places(&self, places: &[u16]) -> Done<Self, Places> {
+        // Of the masked patches of a whole image there are none, and the driver takes no empty copy.
+        let memory = self.driver.htod_sync_copy(if places.is_empty() { &[0] } else { places })?;
+        Ok(Places { at: *memory.device_ptr(), _memory: Arc::new(memory) })
+    }
+
+    /// Where the bytes of these pixels are on the device.
+    fn bytes(&self, bytes: &[u8]) -> Done<Self, CUdeviceptr> {
+        let scratch = self.scratch(Scratch::Bytes, bytes.len())?;
         self.driver.bind_to_thread()?;
-        let mut read = [0.0f64];
-        // SAFETY: there is a double at the end of scratch memory; the copy waits for the kernels before it, and ends before it
-        // returns.
-        unsafe { result::memcpy_dtoh_sync(&mut read, at) }?;
-        Ok(read[0])
+        // SAFETY: the scratch memory is as long. The copy is on the stream of the kernels, after all that reads the bytes
+        // before these.
+        unsafe { result::memcpy_htod_sync(scratch, bytes) }?;
+        Ok(scratch)
     }
 }
 
 impl Backend for CudaBackend {
     type Device = Cuda;
-    type Indices = Arc<CudaSlice<u16>>;
-    type Loss = Loss;
+    type Indices = Places;
+    type Verdict = Verdict;
+    type Uploader = CopyLane;
 
     fn device(&self) -> &Cuda {
         &self.dfdx
@@ -110,41 +119,47 @@ impl Backend for CudaBackend {
         if from.is_empty() { Ok(Vec::new()) } else { Ok(self.driver.dtoh_sync_copy(&**from)?) }
     }
 
-    fn indices(&self, indices: &[u16]) -> Done<Self, Arc<CudaSlice<u16>>> {
-        // Of the masked patches of a whole image there are none, and the driver takes no empty copy.
-        Ok(Arc::new(self.driver.htod_sync_copy(if indices.is_empty() { &[0] } else { indices })?))
-    }
-
     fn fill_zero(&self, values: &mut Raw<Self>) -> Done<Self> {
         self.each("fill", values.len(), arguments![address(values), 0.0f32, values.len()])
     }
 
-    fn normalise(&self, pixels: Pixels<'_>, scale: &PixelScale, out: &mut Raw<Self>) -> Done<Self> {
-        let bytes = match pixels {
-            Pixels::Floats(values) => return self.write(values, out),
-            Pixels::Bytes(bytes) => bytes,
+    fn uploader(&self) -> Done<Self, Option<CopyLane>> {
+        Ok(Some(CopyLane::new(&self.driver)?))
+    }
+
+    fn upload(&self, lane: &mut CopyLane, input: &PatchInput<'_>) -> Done<Self, Uploaded> {
+        self.stage(lane, input)
+    }
+
+    fn index(&self, input: &PatchInput<'_>) -> Done<Self, Index<Self>> {
+        let (visible, masked) = if let Some((staged, first)) = self.staged(input)? {
+            let places = |part| Places { at: staged.address(part, first), _memory: Arc::clone(&staged) as _ };
+            (places(Part::VisibleIndex), places(Part::MaskedIndex))
+        } else {
+            (self.places(input.visible_index)?, self.places(input.masked_index)?)
         };
-        let staged = self.scratch(Scratch::Bytes, bytes.len())?;
-        self.driver.bind_to_thread()?;
-        // SAFETY: the scratch memory is as long. The copy is on the stream of the kernels, after all that reads the bytes
-        // before these.
-        unsafe { result::memcpy_htod_sync(staged, bytes) }?;
+        let (images, visible_patches) = (input.rows, input.visible_index.len() / input.rows);
+        Ok(Index { images, visible_patches, masked_patches: input.masked_index.len() / images, visible, masked })
+    }
+
+    fn normalise(
+        &self,
+        input: &PatchInput<'_>,
+        patches: Patches,
+        scale: &PixelScale,
+        out: &mut Raw<Self>,
+    ) -> Done<Self> {
+        let part = if patches == Patches::Visible { Part::Visible } else { Part::Masked };
+        let bytes = match (self.staged(input)?, input.pixels(patches)) {
+            (Some((staged, first)), _) => staged.address(part, first),
+            (None, Pixels::Bytes(bytes)) => self.bytes(bytes)?,
+            (None, Pixels::Floats(values)) => return self.write(values, out),
+        };
         let (factor, offset) = pixels::factor_and_offset(scale);
-        self.each(
-            "normalise",
-            out.len(),
-            arguments![
-                staged,
-                address(out),
-                factor[0],
-                factor[1],
-                factor[2],
-                offset[0],
-                offset[1],
-                offset[2],
-                out.len(),
-            ],
-        )
+        let ([red, green, blue], [red_offset, green_offset, blue_offset]) = (factor, offset);
+        let (out, count) = (address(out), out.len());
+        let arguments = arguments![bytes, out, red, green, blue, red_offset, green_offset, blue_offset, count];
+        self.each("normalise", count, arguments)
     }
 
     fn add(&self, into: &mut Raw<Self>, values: &Raw<Self>) -> Done<Self> {
@@ -238,7 +253,7 @@ impl Backend for CudaBackend {
     ) -> Done<Self> {
         let (visible, width) = (index.visible_patches as u32, class_token.len() as u32);
         let (patches, class_token, positions) = (address(patches), address(class_token), address(positions));
-        let places = *index.visible.device_ptr();
+        let places = index.visible.at;
         let arguments = arguments![patches, class_token, positions, places, address(out), visible, width, out.len()];
         self.each("embed", out.len(), arguments)
     }
@@ -273,8 +288,8 @@ impl Backend for CudaBackend {
                 address(x),
                 address(mask_token),
                 address(positions),
-                *index.visible.device_ptr(),
-                *index.masked.device_ptr(),
+                index.visible.at,
+                index.masked.at,
                 address(out),
                 visible,
                 masked,
@@ -293,14 +308,14 @@ impl Backend for CudaBackend {
     ) -> Done<Self> {
         let Index { images, visible_patches, masked_patches, .. } = *index;
         let (tokens, width) = (1 + visible_patches + masked_patches, d_mask_token.len());
-        let places = *index.visible.device_ptr();
+        let places = index.visible.at;
         let (visible, columns) = (visible_patches as u32, width as u32);
         let arguments = arguments![address(d_out), places, address(dx), visible, tokens as u32, columns, dx.len()];
         self.each("unshuffle_backward", dx.len(), arguments)?;
 
         let count = images * masked_patches * width;
         let picked = self.scratch(Scratch::Picked, count * 4)?;
-        let (places, masked) = (*index.masked.device_ptr(), masked_patches as u32);
+        let (places, masked) = (index.masked.at, masked_patches as u32);
         self.each("pick", count, arguments![address(d_out), places, picked, masked, tokens as u32, columns, count])?;
         self.sum_of_rows(picked, (images * masked_patches, width), (d_mask_token, write))
     }
@@ -312,16 +327,14 @@ impl Backend for CudaBackend {
 
     fn pick_masked(&self, index: &Index<Self>, x: &Raw<Self>, out: &mut Raw<Self>) -> Done<Self> {
         let (picked, tokens, width) = picking(index, out.len());
-        let arguments =
-            arguments![address(x), *index.masked.device_ptr(), address(out), picked, tokens, width, out.len()];
+        let arguments = arguments![address(x), index.masked.at, address(out), picked, tokens, width, out.len()];
         self.each("pick", out.len(), arguments)
     }
 
     fn pick_masked_backward(&self, index: &Index<Self>, d_out: &Raw<Self>, dx: &mut Raw<Self>) -> Done<Self> {
         self.fill_zero(dx)?;
         let (picked, tokens, width) = picking(index, d_out.len());
-        let arguments =
-            arguments![address(d_out), *index.masked.device_ptr(), address(dx), picked, tokens, width, d_out.len()];
+        let arguments = arguments![address(d_out), index.masked.at, address(dx), picked, tokens, width, d_out.len()];
         self.each("pick_backward", d_out.len(), arguments)
     }
 
@@ -331,64 +344,46 @@ impl Backend for CudaBackend {
         patch_values: usize,
         predicted: &Raw<Self>,
         pixels: &Raw<Self>,
-        gradient: Option<(&mut Raw<Self>, f32)>,
-    ) -> Done<Self, Loss> {
+        (loss, weight): (&mut Raw<Self>, f32),
+        gradient: Option<&mut Raw<Self>>,
+    ) -> Done<Self> {
         let (rows, values) = (predicted.len() / patch_values, predicted.len());
         let sums = self.scratch(Scratch::Doubles, (rows + 1) * 8)?;
         let normalised = u32::from(target == Target::NormalizedPatches);
-        let (gradient, weight) = gradient.map_or((0, 0.0), |(gradient, weight)| (address(gradient), weight));
+        let gradient = gradient.map_or(0, |gradient| address(gradient));
         let factor = 2.0 * weight / values as f32;
         let (predicted, pixels, width) = (address(predicted), address(pixels), patch_values as u32);
         let arguments = arguments![predicted, pixels, gradient, sums, normalised, factor, width, rows];
         self.each_row("masked_error", rows, arguments)?;
-        Ok(Loss { sum: self.sum_of_doubles(sums, rows)?, values })
+        let sum = self.sum_of_doubles(sums, rows)?;
+        self.each("add_loss", 1, arguments![sum, address(loss), weight, values as f64])
     }
 
-    fn read_loss(&self, loss: Loss) -> Done<Self, f32> {
-        Ok((self.read_double(loss.sum)? / loss.values as f64) as f32)
-    }
-
-    fn square_sum<'a>(&self, gradients: impl Iterator<Item = &'a Raw<Self>>) -> Done<Self, f64> {
-        let gradients: Vec<_> = gradients.collect();
-        let count = gradients.len() * SQUARE_BLOCKS;
-        let sums = self.scratch(Scratch::Doubles, (count + 1) * 8)?;
-        for (tensor, gradient) in gradients.into_iter().enumerate() {
-            let own = sums + (8 * tensor * SQUARE_BLOCKS) as u64;
-            let arguments = arguments![address(gradient), own, gradient.len()];
-            self.launch("square_sums", (SQUARE_BLOCKS as u64, 1), (256, 1), arguments)?;
-        }
-        self.read_double(self.sum_of_doubles(sums, count)?)
+    fn judge<'a>(
+        &self,
+        adamw: &AdamW,
+        updates: &Updates<'_, Self>,
+        loss: &Raw<Self>,
+        gradients: impl Iterator<Item = &'a Raw<Self>>,
+    ) -> Done<Self, Verdict> {
+        let sum = self.square_sum(&gradients.collect::<Vec<_>>())?;
+        self.verdict(adamw, updates, loss, sum)
     }
 
     fn adamw(
         &self,
-        rates: Rates,
+        verdict: &Verdict,
+        decays: bool,
         weights: &mut Raw<Self>,
         gradient: &Raw<Self>,
         first: &mut Raw<Self>,
         second: &mut Raw<Self>,
     ) -> Done<Self> {
-        let Rates { beta1, beta2, complement1, complement2, eps, step, root_correction, kept, gradient_scale } = rates;
-        self.each(
-            "adamw",
-            weights.len(),
-            arguments![
-                address(weights),
-                address(gradient),
-                address(first),
-                address(second),
-                beta1,
-                beta2,
-                complement1,
-                complement2,
-                eps,
-                step,
-                root_correction,
-                kept,
-                gradient_scale,
-                weights.len(),
-            ],
-        )
+        self.move_weights(verdict, decays, weights, gradient, first, second)
+    }
+
+    fn read_verdict(&self, verdict: &Verdict) -> Done<Self, (StepReport, u64)> {
+        verdict.read()
     }
 }
 

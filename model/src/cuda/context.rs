@@ -1,6 +1,7 @@
 //! A CUDA device that is open: checks that it can be used, kernels, and scratch memory.
 
 use super::loader;
+use super::verdict;
 use crate::backend::Raw;
 use crate::error::ModelError;
 use cudarc::cublas::CudaBlas;
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(super) memory_bytes: u64,
     /// Memory of kernels that need some between two launches; each only grows.
     scratch: [Mutex<Option<CudaSlice<u8>>>; Scratch::COUNT],
+    /// Memory of verdicts that were dropped.
+    pub(super) verdicts: Mutex<Vec<verdict::Memory>>,
 }
 
 // SAFETY: what is not Send or Sync of it are handles of the driver: the module, the stream that dfdx's device holds. Every
@@ -88,6 +91,12 @@ impl From<f32> for Argument {
     }
 }
 
+impl From<f64> for Argument {
+    fn from(value: f64) -> Argument {
+        Argument(value.to_bits())
+    }
+}
+
 impl From<usize> for Argument {
     fn from(value: usize) -> Argument {
         Argument(value as u64)
@@ -110,7 +119,8 @@ impl CudaBackend {
             .map_err(|error| failed("loading the kernels", &error))?;
         let scratch = std::array::from_fn(|_| Mutex::new(None));
         let memory_bytes = memory_bytes as u64;
-        Ok(CudaBackend(Arc::new(Context { dfdx, driver, blas, module, memory_bytes, scratch })))
+        let verdicts = Mutex::default();
+        Ok(CudaBackend(Arc::new(Context { dfdx, driver, blas, module, memory_bytes, scratch, verdicts })))
     }
 }
 
@@ -231,7 +241,8 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         // There is nobody to tell of a failure.
-        let _ = self.driver.bind_to_thread();
+        // Steps may be under way that nobody has asked about.
+        let _ = self.driver.bind_to_thread().and_then(|()| self.driver.synchronize());
         // SAFETY: nothing can launch a kernel of it any more.
         let _ = unsafe { result::module::unload(self.module) };
     }

@@ -1,6 +1,7 @@
 //! What a device is called, and how fast it is fed.
 
 use super::context::{CudaBackend, Scratch, failed};
+use super::streams::PageLocked;
 use crate::device::Bandwidth;
 use crate::error::ModelError;
 use cudarc::driver::result::{self, DriverError};
@@ -29,7 +30,7 @@ impl CudaBackend {
     pub(crate) fn bandwidth(&self) -> Result<Bandwidth, ModelError> {
         let measured = || -> Result<Bandwidth, dfdx::prelude::CudaError> {
             let pageable_bytes_per_s = self.copies(&vec![1u8; COPY_BYTES])?;
-            let locked = PageLocked::new(COPY_BYTES)?;
+            let locked = PageLocked::new(&self.driver, COPY_BYTES)?;
             Ok(Bandwidth { pageable_bytes_per_s, page_locked_bytes_per_s: self.copies(locked.bytes())? })
         };
         measured().map_err(|error| failed("copying to the device", &error))
@@ -49,36 +50,5 @@ impl CudaBackend {
             copy()?;
         }
         Ok((COPIES * bytes.len()) as f64 / started.elapsed().as_secs_f64())
-    }
-}
-
-/// Memory of the host that is never moved, which a device copies without help.
-struct PageLocked {
-    pointer: *mut u8,
-    bytes: usize,
-}
-
-impl PageLocked {
-    /// Memory filled with ones. The device must be bound to this thread.
-    fn new(bytes: usize) -> Result<PageLocked, DriverError> {
-        let mut pointer = std::ptr::null_mut();
-        // SAFETY: the driver writes one pointer.
-        unsafe { sys::cuMemHostAlloc(&raw mut pointer, bytes, 0) }.result()?;
-        // SAFETY: the memory is as long, and nobody else's.
-        unsafe { pointer.cast::<u8>().write_bytes(1, bytes) };
-        Ok(PageLocked { pointer: pointer.cast(), bytes })
-    }
-
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: the memory is as long, was written when it was allocated, and lives as long as this.
-        unsafe { std::slice::from_raw_parts(self.pointer, self.bytes) }
-    }
-}
-
-impl Drop for PageLocked {
-    fn drop(&mut self) {
-        // There is nobody to tell of a failure.
-        // SAFETY: the memory came from the driver, and nothing refers to it any more.
-        let _ = unsafe { sys::cuMemFreeHost(self.pointer.cast()) };
     }
 }

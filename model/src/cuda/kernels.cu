@@ -324,14 +324,44 @@ KERNEL sum_doubles(const double *values, double *sum, count_t count) {
     if (threadIdx.x == 0) *sum = own;
 }
 
-KERNEL adamw(float *weights, const float *gradients, float *firsts, float *seconds, float beta1, float beta2,
-             float complement1, float complement2, float eps, float step, float root_correction, float kept,
-             float gradient_scale, count_t count) {
+// loss += weight * the mean of so many squared errors, whose sum is given.
+KERNEL add_loss(const double *sum, float *loss, float weight, double values) {
+    EACH(i, 1)
+    loss[i] += weight * (float)(sum[i] / values);
+}
+
+// What a step came to, as `Judgement` in verdict.rs has it.
+struct judgement {
+    double gradient_norm;
+    count_t updates;
+    float loss, step, root_correction, gradient_scale;
+    unsigned counts, unused;
+};
+
+// A step counts if its loss and the norm of its gradient are finite. `updates` is how many counted before it, or `before` says.
+KERNEL judge(const float *loss, const double *square_sum, const judgement *before, count_t updates, double lr,
+             double beta1, double beta2, double clip_norm, judgement *verdict) {
+    EACH(i, 1)
+    if (before) updates = before[i].updates;
+    const double norm = isfinite(loss[i]) ? sqrt(*square_sum) : NAN, power = (double)(updates + 1);
+    verdict->gradient_norm = norm;
+    verdict->loss = loss[i];
+    verdict->counts = isfinite(norm);
+    verdict->updates = updates + verdict->counts;
+    verdict->step = (float)(lr / (1 - pow(beta1, power)));
+    verdict->root_correction = (float)(1 / sqrt(1 - pow(beta2, power)));
+    verdict->gradient_scale = (float)fmin(clip_norm / norm, 1.0);
+    verdict->unused = 0;
+}
+
+KERNEL adamw(float *weights, const float *gradients, float *firsts, float *seconds, const judgement *verdict, float beta1,
+             float beta2, float complement1, float complement2, float eps, float kept, count_t count) {
     EACH(i, count)
-    const float gradient = gradients[i] * gradient_scale;
+    if (!verdict->counts) return;
+    const float gradient = gradients[i] * verdict->gradient_scale;
     const float first = beta1 * firsts[i] + complement1 * gradient;
     const float second = beta2 * seconds[i] + complement2 * gradient * gradient;
     firsts[i] = first;
     seconds[i] = second;
-    weights[i] = weights[i] * kept - step * first / (sqrtf(second) * root_correction + eps);
+    weights[i] = weights[i] * kept - verdict->step * first / (sqrtf(second) * verdict->root_correction + eps);
 }

@@ -153,7 +153,12 @@ forward! {
         stream: driver::CUstream,
     ) or NOTHING_DONE, if count == 0;
     fn cuMemcpyHtoD_v2(to: driver::CUdeviceptr, from: *const c_void, bytes: usize);
-    fn cuMemcpyHtoDAsync_v2(to: driver::CUdeviceptr, from: *const c_void, bytes: usize, stream: driver::CUstream);
+    fn cuMemcpyHtoDAsync_v2(
+        to: driver::CUdeviceptr,
+        from: *const c_void,
+        bytes: usize,
+        stream: driver::CUstream,
+    ) or NOTHING_DONE, if bytes == 0;
     fn cuMemcpyDtoH_v2(to: *mut c_void, from: driver::CUdeviceptr, bytes: usize);
     fn cuMemcpyDtoHAsync_v2(to: *mut c_void, from: driver::CUdeviceptr, bytes: usize, stream: driver::CUstream);
     fn cuMemcpyDtoD_v2(to: driver::CUdeviceptr, from: driver::CUdeviceptr, bytes: usize);
@@ -169,6 +174,7 @@ forward! {
     fn cuStreamWaitEvent(stream: driver::CUstream, event: driver::CUevent, flags: c_uint);
     fn cuEventCreate(event: *mut driver::CUevent, flags: c_uint);
     fn cuEventRecord(event: driver::CUevent, stream: driver::CUstream);
+    fn cuEventSynchronize(event: driver::CUevent);
     fn cuEventDestroy_v2(event: driver::CUevent);
 }
 

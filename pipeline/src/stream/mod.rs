@@ -181,6 +181,12 @@ impl PatchStream {
         self.probe.clone()
     }
 
+    /// Ends the reading for this stream from any thread: whoever waits for a batch gets one that was read already, or an error.
+    /// Made-up rows have none.
+    pub fn stopper(&self) -> Option<Stopper> {
+        self.stopper.clone()
+    }
+
     /// Ends all threads and waits for them; gives the panic of one that did not end by itself.
     fn shut_down(&mut self) -> Option<PipelineError> {
         self.stop.store(true, Ordering::Relaxed);

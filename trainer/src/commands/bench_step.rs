@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use patchstream_model::{Device, Engine, OperationTime};
+use patchstream_model::{Device, Engine, OperationTime, PatchInput, UploadedRows};
 use serde::Serialize;
 
 use super::bench::machine;
@@ -140,21 +140,29 @@ pub(super) fn measure(config: &RunConfig, plan: &Plan) -> anyhow::Result<Report>
     let mut engine = plan.device.open(model.clone(), config.pixel_scale(), config.train.seed)?;
     let batch = SyntheticBatch::new(model, visible, batch_size, config.train.seed);
     let adamw = config.adamw(config.train.base_lr);
-    let one_step = |engine: &mut dyn Engine| {
-        step::step(engine, &batch.input(), config.train.accumulation.get(), &adamw).map(|result| result.loss)
-    };
+    // A batch that is there already, as where data never have to be waited for.
+    let uploaded = engine.uploader()?.map(|mut uploader| uploader.upload(&batch.input())).transpose()?;
+    let input =
+        PatchInput { uploaded: uploaded.as_ref().map(|batch| UploadedRows { batch, first: 0 }), ..batch.input() };
+    let ask = |engine: &mut dyn Engine| step::ask_for_step(engine, &input, config.train.accumulation.get(), &adamw);
+    // As in training, a step is asked for before the one before it is reported, and takes from one report to the next.
+    ask(engine.as_mut())?;
     for _ in 0..plan.warm_up {
-        one_step(engine.as_mut())?;
+        ask(engine.as_mut())?;
+        engine.report()?;
     }
     let (mut times_ms, mut loss) = (Vec::new(), 0.0);
     for _ in 0..plan.steps.get() {
         let started = Instant::now();
-        loss = one_step(engine.as_mut())?;
+        ask(engine.as_mut())?;
+        loss = engine.report()?.loss;
         times_ms.push(1e3 * started.elapsed().as_secs_f64());
     }
+    engine.report()?;
     engine.start_profile();
     for _ in 0..PROFILED_STEPS {
-        one_step(engine.as_mut())?;
+        ask(engine.as_mut())?;
+        engine.report()?;
     }
     let operations = operations(&engine.stop_profile());
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use patchstream_datasets::{Cursor, Dataset};
 use patchstream_model::Engine;
 use patchstream_pipeline::PatchStream;
 
 use super::{human_bytes, print};
 use crate::settings::RunConfig;
-use crate::training::{data_schedule, patch_input, step};
+use crate::training::feed::Feed;
+use crate::training::{data_schedule, step};
 
 /// Steps that are measured, after one that is not.
 const STEPS: usize = 3;
@@ -35,12 +35,14 @@ pub(crate) fn run(
         human_bytes(activations.saturating_mul(part as u64)),
         human_bytes(state),
     ))?;
-    let mut stream = PatchStream::start(dataset, data_schedule(config, Cursor::default()), &config.pipeline(None)?)?;
+    let stream = PatchStream::start(dataset, data_schedule(config, Cursor::default()), &config.pipeline(None)?)?;
+    let mut feed = Feed::start(stream, engine)?;
     let mut seconds = Vec::new();
     for _ in 0..=STEPS {
         let started = Instant::now();
-        let batch = stream.next().context("the pipeline ended early")??;
-        step::step(engine, &patch_input(&batch), config.train.accumulation.get(), &config.adamw(0.0))?;
+        let fed = feed.next()?;
+        step::ask_for_step(engine, &fed.input(), config.train.accumulation.get(), &config.adamw(0.0))?;
+        engine.report()?;
         seconds.push(started.elapsed().as_secs_f64());
     }
     let mut measured = seconds.split_off(1);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use patchstream_model::{AdamW, Engine, PatchInput, Pixels};
+use patchstream_model::{AdamW, Engine, PatchInput, Pixels, StepReport};
 use patchstream_pipeline::PatchBatch;
 use serde::Serialize;
 
@@ -12,40 +12,22 @@ use crate::report::UserError;
 /// Sample ids that an error message lists; the file beside the run has all.
 const IDS_SHOWN: usize = 16;
 
-/// What a step came to; where either number is not finite, nothing was updated.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StepResult {
-    pub(crate) loss: f32,
-    pub(crate) gradient_norm: f64,
-}
-
-impl StepResult {
-    pub(crate) fn is_finite(&self) -> bool {
-        self.loss.is_finite() && self.gradient_norm.is_finite()
-    }
-}
-
-/// Trains on a batch, in `accumulation` parts whose gradients add up to that of the whole.
-pub(crate) fn step(
+/// Asks for training on a batch, in `accumulation` parts whose gradients add up to that of the whole. What it comes to, the
+/// engine reports later.
+pub(crate) fn ask_for_step(
     engine: &mut dyn Engine,
     batch: &PatchInput<'_>,
     accumulation: usize,
     adamw: &AdamW,
-) -> anyhow::Result<StepResult> {
+) -> anyhow::Result<()> {
     let rows = batch.rows;
-    let mut loss = 0.0;
     for part in 0..accumulation {
         let (start, end) = (part * rows / accumulation, (part + 1) * rows / accumulation);
         if start < end {
-            let weight = (end - start) as f32 / rows as f32;
-            loss += weight * engine.accumulate(&batch.part(start, end), weight)?;
+            engine.accumulate(&batch.part(start, end), (end - start) as f32 / rows as f32)?;
         }
     }
-    if !loss.is_finite() {
-        engine.discard();
-        return Ok(StepResult { loss, gradient_norm: f64::NAN });
-    }
-    Ok(StepResult { loss, gradient_norm: engine.update(adamw)?.gradient_norm })
+    Ok(engine.update(adamw)?)
 }
 
 /// What the engine sees of a batch; pixels stay bytes.
@@ -56,6 +38,7 @@ pub(crate) fn patch_input(batch: &PatchBatch) -> PatchInput<'_> {
         visible_index: batch.visible_index(),
         masked: Pixels::Bytes(batch.masked()),
         masked_index: batch.masked_index(),
+        uploaded: None,
     }
 }
 
@@ -70,8 +53,8 @@ pub(crate) struct NotFinite<'a> {
 }
 
 impl<'a> NotFinite<'a> {
-    pub(crate) fn new(step: u64, lr: f64, result: StepResult, batch: &'a PatchBatch) -> Self {
-        let StepResult { loss, gradient_norm } = result;
+    pub(crate) fn new(step: u64, lr: f64, report: StepReport, batch: &'a PatchBatch) -> Self {
+        let StepReport { loss, gradient_norm } = report;
         let (loss, gradient_norm) = (loss.to_string(), gradient_norm.to_string());
         Self { step, lr, loss, gradient_norm, sample_ids: batch.sample_ids() }
     }

@@ -135,8 +135,11 @@ fn trained(device: Device) -> Result<Trained, ModelError> {
     let batch = SyntheticBatch::new(&config, config.patches() / 4, IMAGES, 1);
     let mut losses = Vec::new();
     for _ in 0..STEPS {
-        losses.push(engine.accumulate(&batch.input(), 1.0)?);
+        engine.accumulate(&batch.input(), 1.0)?;
         engine.update(&AdamW::default())?;
+    }
+    for _ in 0..STEPS {
+        losses.push(engine.report()?.loss);
     }
     let image = config.patches() * config.patch_values();
     let pixels: Vec<u8> = (0..2 * image).map(|at| (at * at / 7) as u8).collect();

@@ -4,14 +4,14 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use patchstream_datasets::{Cursor, Dataset};
 use patchstream_model::Device;
 use patchstream_pipeline::PatchStream;
 use serde::Serialize;
 
 use crate::settings::RunConfig;
-use crate::training::{data_schedule, patch_input, step};
+use crate::training::feed::Feed;
+use crate::training::{data_schedule, step};
 
 /// Batches before those that are measured, so that queues are as full as they will be.
 const WARM_UP: usize = 3;
@@ -51,31 +51,37 @@ pub(super) fn measure(config: &RunConfig, device: Device, steps: NonZeroUsize) -
     config.validate()?;
     let mut engine = device.open(config.model.clone(), config.pixel_scale(), config.train.seed)?;
     let schedule = data_schedule(&config, Cursor::default());
-    let mut stream = PatchStream::start(dataset, schedule, &config.pipeline(None)?)?;
+    let stream = PatchStream::start(dataset, schedule, &config.pipeline(None)?)?;
+    let mut feed = Feed::start(stream, engine.as_ref())?;
     let adamw = config.adamw(config.train.base_lr);
 
-    let mut batch = stream.next().context("the pipeline ended early")??;
+    // As in training, a step is asked for before the one before it is reported.
+    let mut fed = feed.next()?;
+    step::ask_for_step(engine.as_mut(), &fed.input(), 1, &adamw)?;
     let (mut waited, mut started) = (Duration::ZERO, Instant::now());
     for number in 0..WARM_UP + steps.get() {
         if number == WARM_UP {
             (waited, started) = (Duration::ZERO, Instant::now());
         }
-        step::step(engine.as_mut(), &patch_input(&batch), 1, &adamw)?;
+        drop(fed);
         let waiting = Instant::now();
-        batch = stream.next().context("the pipeline ended early")??;
+        fed = feed.next()?;
         waited += waiting.elapsed();
+        step::ask_for_step(engine.as_mut(), &fed.input(), 1, &adamw)?;
+        engine.report()?;
     }
     let streamed = started.elapsed();
-    drop(stream);
+    drop(feed);
 
     let started = Instant::now();
     for _ in 0..steps.get() {
-        step::step(engine.as_mut(), &patch_input(&batch), 1, &adamw)?;
+        step::ask_for_step(engine.as_mut(), &fed.input(), 1, &adamw)?;
+        engine.report()?;
     }
     let ms_per_step = |time: Duration| 1e3 * time.as_secs_f64() / steps.get() as f64;
     Ok(Feeding {
         data: config.data.path.clone(),
-        batch: batch.rows(),
+        batch: fed.batch.rows(),
         workers: config.data.workers.get(),
         steps: steps.get(),
         streamed_ms_per_step: ms_per_step(streamed),
