@@ -192,10 +192,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         fs_err::write(&path, vec![7; 4 * page]).unwrap();
-        let file = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
-        // SAFETY: Nothing else uses the file.
+        let file = fs_err::OpenOptions::new().read(true).write(true).open(&path).unwrap();
         let map = |at: usize| {
-            unsafe { MmapOptions::new().offset(at as u64).len(2 * page).map_copy_read_only(&file) }.unwrap()
+            let options = MmapOptions::new().offset(at as u64).len(2 * page).to_owned();
+            // SAFETY: Nothing else uses the file.
+            unsafe { options.map_copy_read_only(&file) }.unwrap()
         };
         let (whole, cut) = (map(0), map(2 * page));
         let (whole_watch, cut_watch) = (Watch::begin(&whole).unwrap(), Watch::begin(&cut).unwrap());

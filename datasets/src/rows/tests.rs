@@ -278,7 +278,7 @@ fn rows_of_a_shard_that_becomes_shorter_are_lost_and_say_so() {
     let last = group.row(group.rows() - 1).unwrap();
     last.check().unwrap();
     let shard = parent.path().join("set").join(dataset.manifest().row_groups()[0].file.as_ref());
-    std::fs::OpenOptions::new().write(true).open(shard).unwrap().set_len(0).unwrap();
+    fs_err::OpenOptions::new().write(true).open(shard).unwrap().set_len(0).unwrap();
     assert!(last.bytes().iter().all(|&byte| byte == 0), "what is lost reads as zeros");
     let error = last.check().unwrap_err();
     assert!(matches!(&error, DatasetError::ImageLost { path, .. } if path == last.path()), "{error}");
