@@ -17,6 +17,8 @@ use super::machine;
 
 /// How often queues and memory are looked at.
 const SAMPLE_EVERY: Duration = Duration::from_millis(25);
+/// Samples that are kept: where there are as many, every second one goes, and from then on they come half as often.
+const SAMPLES_MAX: usize = 4096;
 /// How long a short run is, and the batches before it.
 const MOMENT: Duration = Duration::from_millis(2500);
 const MOMENT_WARM_UP_BATCHES: u64 = 6;
@@ -167,12 +169,20 @@ impl Sampler {
         let (stop, cpu_ns) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, used_ns) = (Arc::clone(&stop), Arc::clone(&cpu_ns));
         let look = move || {
-            let mut samples = Vec::new();
+            let (mut samples, mut pause) = (Vec::with_capacity(SAMPLES_MAX), SAMPLE_EVERY);
             while !stopped.load(Ordering::Relaxed) {
                 let seconds = started.elapsed().as_secs_f64();
                 samples.push(Sample { seconds, snapshot: probe.snapshot(), resident_bytes: machine::resident_bytes() });
                 used_ns.store((1e9 * cpu_seconds(ClockId::ThreadCPUTime)) as u64, Ordering::Relaxed);
-                std::thread::sleep(pause(samples.len()));
+                if samples.len() == SAMPLES_MAX {
+                    let mut is_kept = false;
+                    samples.retain(|_| {
+                        is_kept = !is_kept;
+                        is_kept
+                    });
+                    pause *= 2;
+                }
+                std::thread::sleep(pause);
             }
             samples
         };
@@ -192,11 +202,6 @@ impl Drop for Sampler {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
-}
-
-/// Long runs are looked at less often, so that what is kept of them stays small.
-fn pause(samples: usize) -> Duration {
-    SAMPLE_EVERY * (1 + samples as u32 / 2000)
 }
 
 fn cpu_time(sampler: &Sampler) -> CpuTime {
