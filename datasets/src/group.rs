@@ -15,7 +15,7 @@ use parquet::file::metadata::ParquetMetaDataReader;
 use parquet::file::reader::{ChunkReader, Length};
 
 use crate::error::DatasetError;
-use crate::local::is_lost;
+use crate::local::{LOST, is_lost};
 use crate::manifest::RowGroupEntry;
 use crate::schema::{IMAGE, JPEG_SEGMENTS, LABEL, Layout};
 
@@ -242,7 +242,7 @@ impl Footer {
             .map_err(|error| error.to_string())?;
         let batch = reader.next().ok_or("it has no rows")?.map_err(|error| error.to_string())?;
         if parts.iter().any(|bytes| is_lost(bytes)) {
-            Err("the file became shorter, or the disk failed, while it was read".to_owned())
+            Err(LOST.to_owned())
         } else if batch.num_rows() == entry.rows as usize {
             Ok(batch)
         } else {

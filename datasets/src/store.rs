@@ -27,7 +27,7 @@ pub(crate) struct Store {
     objects: Arc<dyn ObjectStore>,
     prefix: Path,
     naming: Naming,
-    /// Ranges of files on this machine are read past the object store, into memory that is used again.
+    /// Ranges of files on this machine are mapped, past the object store.
     local: Option<LocalFiles>,
     location: String,
     faults: Option<Injector>,

@@ -35,8 +35,8 @@ static PLACES: AtomicPtr<Place> = AtomicPtr::new(null_mut());
 /// Whether anything was lost since the process began; most never need to look further.
 static ANY_LOST: AtomicBool = AtomicBool::new(false);
 static PAGE_BYTES: AtomicUsize = AtomicUsize::new(0);
-/// What SIGBUS did before.
-static PREVIOUS: OnceLock<libc::sigaction> = OnceLock::new();
+/// What SIGBUS did before, or why it cannot be taken over.
+static PREVIOUS: OnceLock<Result<libc::sigaction, i32>> = OnceLock::new();
 
 impl Watch {
     /// `map` must be a map of its own, which outlives the watch.
@@ -97,29 +97,27 @@ fn new_place() -> &'static Place {
 
 /// Takes SIGBUS over, once.
 fn install() -> Result<(), Error> {
-    if PREVIOUS.get().is_some() {
-        return Ok(());
+    match PREVIOUS.get_or_init(take_over) {
+        Ok(_) => Ok(()),
+        Err(code) => Err(Error::from_raw_os_error(*code)),
     }
-    // SAFETY: `sysconf` has no conditions; zeros are a valid `sigaction`, which the calls only read and write. The handler
+}
+
+/// What SIGBUS did before, or the system's error.
+fn take_over() -> Result<libc::sigaction, i32> {
+    let failed = || Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL);
+    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_bus_error;
+    // SAFETY: `sysconf` has no conditions; zeros are a valid `sigaction`, which the call only reads and writes. The handler
     // keeps to what a signal handler may do.
     unsafe {
         let page_bytes = libc::sysconf(libc::_SC_PAGESIZE);
-        PAGE_BYTES.store(usize::try_from(page_bytes).map_err(|_| Error::last_os_error())?, Release);
+        PAGE_BYTES.store(usize::try_from(page_bytes).map_err(|_| failed())?, Release);
         let mut previous: libc::sigaction = std::mem::zeroed();
-        if libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut previous) != 0 {
-            return Err(Error::last_os_error());
-        }
-        let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_bus_error;
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = handler as usize;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        // Two threads may come here at once; what the second would take for the previous action could be this handler.
-        let mut result = 0;
-        PREVIOUS.get_or_init(|| {
-            result = libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut());
-            previous
-        });
-        if result == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+        let result = libc::sigaction(libc::SIGBUS, &raw const action, &raw mut previous);
+        if result == 0 { Ok(previous) } else { Err(failed()) }
     }
 }
 
@@ -146,8 +144,9 @@ extern "C" fn on_bus_error(signal: libc::c_int, info: *mut libc::siginfo_t, cont
 
 /// Does what SIGBUS did before.
 fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let previous = PREVIOUS.get().filter(|action| ![libc::SIG_DFL, libc::SIG_IGN].contains(&action.sa_sigaction));
-    let Some(previous) = previous else {
+    let previous = PREVIOUS.get().and_then(|action| action.as_ref().ok());
+    let is_function = |action: &&libc::sigaction| ![libc::SIG_DFL, libc::SIG_IGN].contains(&action.sa_sigaction);
+    let Some(previous) = previous.filter(is_function) else {
         // SAFETY: The faulting instruction is tried again, and then ends the process as if nobody had interfered.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
         return;

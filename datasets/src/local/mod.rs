@@ -23,6 +23,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use self::lost::Watch;
 pub(crate) use self::lost::is_lost;
 
+/// Why a range cannot be used, part of which was lost.
+pub(crate) const LOST: &str = "the file became shorter, or the disk failed, while it was read";
+
 /// The files below a folder.
 #[derive(Debug)]
 pub(crate) struct LocalFiles {
@@ -78,7 +81,7 @@ fn read(path: PathBuf, range: Range<u64>) -> std::io::Result<(Bytes, u64)> {
     // This brings the bytes in, too.
     let xxh3 = xxh3_64(&bytes);
     if is_lost(&bytes) {
-        return Err(IoError::other("the file became shorter, or the disk failed, while it was read"));
+        return Err(IoError::other(LOST));
     }
     Ok((bytes, xxh3))
 }
