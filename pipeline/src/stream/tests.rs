@@ -94,16 +94,15 @@ impl Iterator for Script {
         }
         self.taken.fetch_add(1, Ordering::Relaxed);
         let place = (position % BATCH) as usize;
-        (position < self.end).then(|| {
-            Ok(PlacedRow {
-                epoch: position / ROWS,
-                batch: position % ROWS / BATCH,
-                place,
-                global_place: place,
-                rows_in_batch: BATCH as usize,
-                row: self.images[(position % ROWS) as usize].clone(),
-            })
-        })
+        let row = PlacedRow {
+            epoch: position / ROWS,
+            batch: position % ROWS / BATCH,
+            place,
+            global_place: place,
+            rows_in_batch: BATCH as usize,
+            row: self.images[(position % ROWS) as usize].clone(),
+        };
+        (position < self.end).then_some(Ok(row))
     }
 }
 
