@@ -15,12 +15,13 @@ mod labels;
 mod list;
 mod parquet;
 mod parquet_columns;
+mod pieces;
 mod pixels;
 mod remote_folder;
 mod root;
-mod separated;
 mod split;
 mod spool;
+mod table;
 mod tar;
 mod tar_header;
 #[cfg(test)]
