@@ -17,6 +17,7 @@ use parquet::file::reader::{ChunkReader, Length};
 use crate::error::DatasetError;
 use crate::local::{LOST, is_lost};
 use crate::manifest::RowGroupEntry;
+use crate::pages::{CheckedPages, checked_metadata};
 use crate::schema::{IMAGE, JPEG_SEGMENTS, LABEL, Layout};
 
 /// One row group in memory. Its images are views into the bytes that were fetched.
@@ -174,15 +175,8 @@ impl Footer {
     ///
     /// The reason why it is not the end of a shard.
     pub(crate) fn parse(tail: &[u8]) -> Result<Footer, String> {
-        let Some((rest, b"PAR1")) = tail.split_last_chunk() else {
-            return Err("the file does not end like a Parquet file".to_owned());
-        };
-        let Some((rest, length)) = rest.split_last_chunk() else {
-            return Err("the footer is cut off".to_owned());
-        };
-        let length = u32::from_le_bytes(*length) as usize;
-        let start = rest.len().checked_sub(length).ok_or("the footer begins inside of a row group")?;
-        let metadata = ParquetMetaDataReader::decode_metadata(&rest[start..]).map_err(|error| error.to_string())?;
+        let metadata = checked_metadata(tail)?;
+        let metadata = ParquetMetaDataReader::decode_metadata(metadata).map_err(|error| error.to_string())?;
         let columns = metadata.file_metadata().schema_descr().root_schema().get_fields();
         let segments = columns.iter().any(|column| column.name() == JPEG_SEGMENTS);
         let layout = Layout { segments, images_zstd_level: None };
@@ -234,7 +228,8 @@ impl Footer {
         self.column_ranges(entry, columns)?;
         let projection = ProjectionMask::columns(self.metadata.parquet_schema(), columns.iter().copied());
         let parts: Vec<Bytes> = fetched.parts.iter().map(|(_, bytes)| bytes.clone()).collect();
-        let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(fetched, self.metadata.clone())
+        let pages = CheckedPages { chunks: fetched, known_bytes: entry.image_bytes };
+        let mut reader = ParquetRecordBatchReaderBuilder::new_with_metadata(pages, self.metadata.clone())
             .with_row_groups(vec![entry.row_group as usize])
             .with_projection(projection)
             .with_batch_size(entry.rows as usize)

@@ -36,6 +36,7 @@ mod guard;
 mod header;
 mod local;
 mod location;
+mod pages;
 mod remote;
 mod store;
 #[cfg(test)]

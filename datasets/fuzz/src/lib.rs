@@ -3,8 +3,8 @@
 //!     python3 fuzz/seeds.py fuzz/corpus
 //!     cargo +nightly fuzz run --sanitizer none tar -- -max_total_time=600
 //!
-//! in `datasets/`. The crate has no unsafe code of its own, so the address sanitizer, which is slow to build, would look at that
-//! of others alone.
+//! in `datasets/`. On the way of what is fuzzed the crate has no unsafe code of its own, so the address sanitizer, which is slow
+//! to build, would look at that of others alone.
 
 use std::cell::RefCell;
 use std::path::PathBuf;

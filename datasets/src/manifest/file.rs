@@ -7,13 +7,14 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Arr
 use arrow::datatypes::{DataType, Field, Schema, UInt32Type, UInt64Type};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
+use parquet::file::metadata::{KeyValue, ParquetMetaDataReader};
 
 use super::{Manifest, RowGroupEntry};
 use crate::error::DatasetError;
 use crate::guard::guarded;
+use crate::pages::{CheckedPages, checked_metadata};
 use crate::schema::{SCHEMA_VERSION, common_properties};
 
 const VERSION_KEY: &str = "patchstream.schema_version";
@@ -22,7 +23,7 @@ const CONVERSION_KEY: &str = "patchstream.conversion";
 const PIXELS_KEY: &str = "patchstream.pixel_stats";
 const FINGERPRINT_KEY: &str = "patchstream.fingerprint";
 
-/// Rows of the manifest that are in Arrow form at one time.
+/// Rows of the manifest that are in a page, and in Arrow form at one time.
 const BATCH_ROWS: usize = 8192;
 
 fn manifest_schema() -> Arc<Schema> {
@@ -50,7 +51,9 @@ impl Manifest {
             metadata.push((PIXELS_KEY, serde_json::json!(stats).to_string()));
         }
         let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect();
-        let properties = common_properties()?.set_key_value_metadata(Some(metadata)).build();
+        // Pages of so many rows, for a reader need not have more than one of each column in memory.
+        let properties = common_properties()?.set_data_page_row_count_limit(BATCH_ROWS);
+        let properties = properties.set_key_value_metadata(Some(metadata)).build();
         let mut writer = ArrowWriter::try_new(to, manifest_schema(), Some(properties))?;
         for entries in self.row_groups.chunks(BATCH_ROWS) {
             writer.write(&batch_of(entries)?)?;
@@ -67,8 +70,15 @@ impl Manifest {
     /// not as [`Manifest::write`] writes it.
     pub(crate) fn parse(bytes: Bytes, path: &str) -> Result<Manifest, DatasetError> {
         let corrupt = |reason: String| DatasetError::ManifestCorrupt { path: path.to_owned(), reason };
-        let open = || ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| error.to_string());
-        let reader = guarded(open).map_err(corrupt)?;
+        let open = || {
+            let metadata = ParquetMetaDataReader::decode_metadata(checked_metadata(&bytes)?);
+            let metadata =
+                metadata.and_then(|read| ArrowReaderMetadata::try_new(read.into(), ArrowReaderOptions::new()));
+            metadata.map_err(|error| error.to_string())
+        };
+        let metadata = guarded(open).map_err(corrupt)?;
+        let pages = CheckedPages { chunks: bytes, known_bytes: 0 };
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(pages, metadata);
         let pairs = reader.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
         let value = |key: &str| pairs.iter().find(|pair| pair.key == key).and_then(|pair| pair.value.clone());
         let version = value(VERSION_KEY).ok_or_else(|| corrupt(format!("the key `{VERSION_KEY}` is missing")))?;

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::FOOTER_SIZE;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::blob::{Blob, BlobReader};
@@ -24,11 +25,14 @@ use super::unpack::{unpacked_bytes_max, unpacks_too_far};
 use super::{SourceFormat, SourceOptions};
 use crate::error::DatasetError;
 use crate::guard::guarded;
+use crate::pages::{CheckedPages, checked_metadata};
 
 /// Rows are decoded a few at a time, so that these stay below about so many bytes.
 const BATCH_BYTES: u64 = 16 << 20;
 /// However small the images are.
 const BATCH_ROWS_MAX: u64 = 1024;
+/// The metadata are in memory as a whole; a row group of ten columns takes a kilobyte of them.
+const METADATA_BYTES_MAX: u64 = 256 << 20;
 /// Longer paths are left out for the number of the row.
 const PATH_BYTES_MAX: usize = 4096;
 
@@ -78,8 +82,8 @@ impl Listing {
             },
             error => blob.damaged(error.to_string()),
         };
-        let chunks = BlobChunks(blob.clone());
-        let metadata = ArrowReaderMetadata::load(&chunks, ArrowReaderOptions::new()).map_err(damaged)?;
+        let metadata = Arc::new(metadata_of(blob)?);
+        let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new()).map_err(damaged)?;
         let columns = choose_columns(blob, metadata.schema(), options)?;
         if self.containers.is_empty() {
             self.class_names.clone_from(&columns.class_names);
@@ -96,7 +100,8 @@ impl Listing {
         let schema = Arc::new(viewed(metadata.schema(), columns.image));
         let options = ArrowReaderOptions::new().with_schema(schema);
         let metadata = ArrowReaderMetadata::try_new(file.clone(), options).map_err(damaged)?;
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata);
+        let pages = CheckedPages { chunks: BlobChunks(blob.clone()), known_bytes: 0 };
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(pages, metadata);
         let roots = std::iter::once(columns.image).chain(columns.label);
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
         let reader = builder.with_projection(mask).with_batch_size(batch_rows as usize).build().map_err(damaged)?;
@@ -168,6 +173,22 @@ impl Listing {
             _ => (LabelIndex::NONE, Some(format!("its class `{text}` is not one of {}", names.len()))),
         }
     }
+}
+
+/// What stands at the end of a file.
+fn metadata_of(blob: &Blob) -> Result<ParquetMetaData, DatasetError> {
+    let mut tail = Vec::new();
+    let footer_bytes = blob.bytes().min(FOOTER_SIZE as u64);
+    blob.append(blob.bytes() - footer_bytes, footer_bytes, &mut tail)?;
+    let length = tail.first_chunk().map_or(0, |length| u64::from(u32::from_le_bytes(*length)));
+    if length > METADATA_BYTES_MAX {
+        return Err(blob.damaged(format!("expected at most {METADATA_BYTES_MAX} bytes of metadata, got {length}")));
+    }
+    let bytes = blob.bytes().min(length + footer_bytes);
+    tail.clear();
+    blob.append(blob.bytes() - bytes, bytes, &mut tail)?;
+    let metadata = checked_metadata(&tail).map_err(|reason| blob.damaged(reason))?;
+    ParquetMetaDataReader::decode_metadata(metadata).map_err(|error| blob.damaged(error.to_string()))
 }
 
 /// Bytes and paths of an image column.

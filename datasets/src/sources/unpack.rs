@@ -31,8 +31,8 @@ impl Compression {
     }
 }
 
-/// How many bytes may come out of a file of a source.
-pub(super) fn unpacked_bytes_max(packed_bytes: u64) -> u64 {
+/// How many bytes may come out of a compressed file, or out of a page of one.
+pub(crate) fn unpacked_bytes_max(packed_bytes: u64) -> u64 {
     packed_bytes.saturating_mul(RATIO_MAX).saturating_add(LEEWAY_BYTES)
 }
 
