@@ -208,6 +208,14 @@ pub enum DatasetError {
         /// Why not.
         reason: String,
     },
+    /// A setting of the environment for an object store that makes no sense.
+    #[error("the environment variable `{name}` cannot be used: {reason}")]
+    Variable {
+        /// What it is called.
+        name: String,
+        /// What is expected, and what was got unless that may be secret.
+        reason: String,
+    },
     /// A location that this build cannot open.
     #[error("cannot open `{location}`: {reason}")]
     Location {

@@ -229,7 +229,9 @@ def test_servers_that_never_answer_are_errors(server, many, tmp_path):
     with black_hole() as port:
         options = {"AWS_CONNECT_TIMEOUT": "300 ms", "AWS_MAX_ATTEMPTS": "1"}
         fail(port, "tcp connect error: deadline has elapsed", "inspect", "s3://data/parquet", **options)
-    fail(server, "failed to parse \"soon\"", "inspect", "s3://data/parquet", AWS_TIMEOUT="soon")
+    expected = "the environment variable `AWS_TIMEOUT` cannot be used: expected a time as `30 s`, got `soon`"
+    fail(server, expected, "inspect", "s3://data/parquet", AWS_TIMEOUT="soon")
+    fail(server, "`AWS_MAX_ATTEMPTS` cannot be used", "inspect", "s3://data/parquet", AWS_MAX_ATTEMPTS="many")
 
 
 def test_a_conversion_that_stalled_is_resumed(server, many, tmp_path):

@@ -39,6 +39,7 @@ impl DatasetError {
             Self::DestinationBusy { .. } => "wait for it to end, or choose another destination",
             Self::Io { source } => return io_hint(source).map(str::to_owned),
             Self::Write { source, .. } => return io_error_within(source).and_then(io_hint).map(str::to_owned),
+            Self::Variable { .. } => "set it to another value, or not at all",
             Self::Location { .. } => {
                 "give a path on this machine, or a URL as s3://bucket/folder; credentials belong in the environment"
             }
