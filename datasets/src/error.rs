@@ -135,6 +135,14 @@ pub enum DatasetError {
         /// Units of about a shard that are finished.
         shards: u64,
     },
+    /// A merge failed, but what it has finished is kept.
+    #[error("{source}")]
+    Unmerged {
+        /// Why it failed.
+        source: Box<DatasetError>,
+        /// Units of about a shard that are finished.
+        shards: u64,
+    },
     /// Something that cannot be merged.
     #[error("cannot merge `{}`: {reason}", path.display())]
     NoPart {

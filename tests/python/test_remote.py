@@ -331,7 +331,6 @@ def test_errors_say_what_is_wrong_and_no_secret(server, tmp_path):
     fail(server, "`s3://data/nowhere` does not exist", "convert", "s3://data/nowhere", tmp_path / "x")
     fail(server, "no data set at `s3://data/nowhere`", "inspect", "s3://data/nowhere")
     fail(server, "with a password", "inspect", f"https://joe:{SECRET}@example.com/x")
-    fail(server, "folders of this machine", "convert", PHOTOS, "s3://data/x", "--part", "1/2")
     # Nobody listens there any more.
     fail(proxy.port, "cannot read", "inspect", "s3://data/parquet")
 

@@ -33,6 +33,10 @@ impl DatasetError {
                 let first = source.hint().map_or_else(String::new, |hint| format!("{hint}; "));
                 return Some(format!("{first}{shards} shards are finished: go on with `--resume`"));
             }
+            Self::Unmerged { source, shards } => {
+                let first = source.hint().map_or_else(String::new, |hint| format!("{hint}; "));
+                return Some(format!("{first}{shards} shards are merged: the same command goes on"));
+            }
             Self::NoPart { .. } => "give the folders that `convert --part 1/N` to `--part N/N` have written",
             Self::PartIncomplete { .. } => "finish it with the same command and `--resume`, or copy it again",
             Self::DestinationForeign { .. } => "remove it by hand if it can go, or choose another destination",
@@ -54,7 +58,7 @@ impl DatasetError {
                     return Some(format!("it holds splits, which are data sets: give `{location}/train`"));
                 }
                 Instead::Part => "it is a part: `patchstream merge` makes a data set of all parts",
-                Instead::Unfinished => "a conversion to it is not finished: repeat it with `--resume`",
+                Instead::Unfinished => "a conversion to it is not finished: repeat it with `--resume`, or the merge",
             },
             Self::ManifestVersion { .. } => "convert the images again, or use the program that wrote the data set",
             Self::ImageLost { .. } => {

@@ -89,6 +89,11 @@ pub(crate) fn has_folders(location: &str) -> bool {
     kind_of(location).is_some_and(|kind| kind != Kind::Http)
 }
 
+/// Whether a copy inside of a bucket is whole when the store says that it is made.
+fn copies_at_once(location: &str) -> bool {
+    kind_of(location).is_some_and(|kind| !matches!(kind, Kind::Azure | Kind::Http))
+}
+
 /// Prepares access to a location; nothing is sent yet.
 pub(crate) fn open(location: &str) -> Result<Place, DatasetError> {
     let refuse = |reason: String| DatasetError::Location { location: shown(location), reason };
