@@ -135,6 +135,14 @@ pub enum DatasetError {
         /// Units of about a shard that are finished.
         shards: u64,
     },
+    /// A merge failed, but what it has finished is kept.
+    #[error("{source}")]
+    Unmerged {
+        /// Why it failed.
+        source: Box<DatasetError>,
+        /// Units of about a shard that are finished.
+        shards: u64,
+    },
     /// Something that cannot be merged.
     #[error("cannot merge `{}`: {reason}", path.display())]
     NoPart {
@@ -206,6 +214,14 @@ pub enum DatasetError {
         /// The object's location.
         path: String,
         /// Why not.
+        reason: String,
+    },
+    /// A setting of the environment for an object store that makes no sense.
+    #[error("the environment variable `{name}` cannot be used: {reason}")]
+    Variable {
+        /// What it is called.
+        name: String,
+        /// What is expected, and what was got unless that may be secret.
         reason: String,
     },
     /// A location that this build cannot open.

@@ -193,6 +193,19 @@ def test_unfinished_conversions_are_resumed(cloud, tmp_path):
         assert cloud.get(f"broken/shards/{name}") == content, name
 
 
+def test_parts_are_merged_where_they_lie(cloud, tmp_path):
+    variables, location = cloud.variables(cloud.port), f"{cloud.location}/parts"
+    options = [*SMALL, "--split", "val=0.4", "--dedupe"]
+    for number in (1, 2):
+        succeed(0, "convert", PHOTOS, f"{location}/{number}", *options, "--part", f"{number}/2", **variables)
+    succeed(0, "merge", f"{location}/1", f"{location}/2", "--out", f"{location}/whole", **variables)
+    succeed(0, "merge", f"{location}/2", f"{location}/1", "--out", tmp_path / "whole", **variables)
+    patchstream("convert", PHOTOS, tmp_path / "one", *options)
+    assert files(tmp_path / "whole") == files(tmp_path / "one")
+    for name, content in files(tmp_path / "one").items():
+        assert cloud.get(f"parts/whole/{name}") == content, name
+
+
 def test_large_shards_go_in_parts(cloud, tmp_path):
     if not cloud.has_parts:
         pytest.skip("the emulator has no uploads in parts")

@@ -184,17 +184,23 @@ pub(crate) struct ConvertArgs {
 #[command(after_help = "Examples:
   patchstream convert photos/ part1/ --part 1/2      # on one machine
   patchstream convert photos/ part2/ --part 2/2      # on another one
-  patchstream merge part1/ part2/ --out shards/")]
+  patchstream merge part1/ part2/ --out shards/
+  patchstream merge s3://bucket/part1 part2/ --out s3://bucket/shards
+
+The same command goes on with a merge that was interrupted.")]
 pub(crate) struct MergeArgs {
-    /// Folders that `convert --part` has written, all of them, in any order
+    /// Folders that `convert --part` has written, here or as URLs (s3, gs, az), all of them, in any order
     #[arg(required = true, value_name = "PART")]
     pub(crate) parts: Vec<PathBuf>,
-    /// Folder to write; it must not exist
+    /// Folder to write, here or as a URL (s3, gs, az); it must not exist
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) out: PathBuf,
     /// Replace a data set that is already there
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Folder for temporary files, which remote parts and destinations need; the system's unless given
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) temporary: Option<PathBuf>,
     /// Print the result as one JSON object
     #[arg(long)]
     pub(crate) json: bool,

@@ -3,7 +3,7 @@
 //! Syncing takes as long as writing, or longer. So shards are synced from here while they grow, and a unit's last sync goes
 //! on while the next unit is made.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, Scope, ScopedJoinHandle};
 
@@ -11,7 +11,6 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::destination::Destination;
 use super::record::UnitRecord;
-use super::shards::WrittenShard;
 use crate::error::DatasetError;
 
 /// Finished units that wait. A crash loses these, the one that is being brought to the disk, and the one that is being made.
@@ -28,9 +27,31 @@ pub(super) enum Job {
 /// A unit whose shards are written.
 pub(super) struct FinishedUnit {
     pub(super) number: u32,
-    /// Each under its preliminary name, with the final one.
-    pub(super) shards: Vec<(PathBuf, PathBuf, WrittenShard)>,
+    pub(super) shards: Vec<FinishedShard>,
     pub(super) record: UnitRecord,
+}
+
+/// A shard that is written, but not where it belongs.
+pub(super) struct FinishedShard {
+    pub(super) file: ShardFile,
+    /// Its place below the destination.
+    pub(super) name: PathBuf,
+}
+
+/// The file of a shard on this machine.
+pub(super) enum ShardFile {
+    /// Made for the destination, perhaps not on the disk yet. It goes away from here.
+    Ours(PathBuf, Arc<fs_err::File>),
+    /// One of a part, which stays as it is.
+    OfPart(PathBuf),
+}
+
+impl ShardFile {
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            ShardFile::Ours(path, _) | ShardFile::OfPart(path) => path,
+        }
+    }
 }
 
 /// The thread; it ends when the sender of jobs is dropped.

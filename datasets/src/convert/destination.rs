@@ -1,20 +1,15 @@
 //! Where a conversion goes: a folder of this machine, or one of an object store.
 
-use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
-
 use super::commit::FinishedUnit;
 use super::far::RemoteStaging;
-use super::head::{Begun, Head, Remains};
-use super::options::ConvertOptions;
+use super::folder::{Folder, location_of};
+use super::head::{Begun, Head, Terms};
 use super::record::UnitRecord;
 use super::staging::Staging;
 use crate::error::DatasetError;
-use crate::manifest::MANIFEST_BYTES_MAX;
-use crate::remote::{RemoteFolder, is_remote};
 
 pub(super) enum Destination {
     Here(Staging),
@@ -26,19 +21,14 @@ impl Destination {
     pub(super) fn begin(
         destination: &Path,
         head: &Head,
-        options: &ConvertOptions,
+        terms: &Terms<'_>,
     ) -> Result<Begun<Destination>, DatasetError> {
-        let remains = match (options.resume, options.overwrite) {
-            (true, _) => Remains::Resume,
-            (false, true) => Remains::Clear,
-            (false, false) => Remains::Refuse,
-        };
         Ok(match location_of(destination) {
-            Some(location) => match RemoteStaging::begin(location, head, options, remains)? {
+            Some(location) => match RemoteStaging::begin(location, head, terms)? {
                 Begun::Finished => Begun::Finished,
                 Begun::Work(staging) => Begun::Work(Destination::Far(staging)),
             },
-            None => match Staging::begin(destination, head, options.overwrite, remains)? {
+            None => match Staging::begin(destination, head, terms)? {
                 Begun::Finished => Begun::Finished,
                 Begun::Work(staging) => Begun::Work(Destination::Here(staging)),
             },
@@ -62,14 +52,10 @@ impl Destination {
     }
 
     /// The records of the units that are finished, from the first on.
-    pub(super) fn finished_units(
-        &self,
-        units: Range<u32>,
-        options: &ConvertOptions,
-    ) -> Result<Vec<UnitRecord>, DatasetError> {
+    pub(super) fn finished_units(&self, units: Range<u32>, splits: &[String]) -> Result<Vec<UnitRecord>, DatasetError> {
         match self {
-            Destination::Here(staging) => staging.finished_units(units, options),
-            Destination::Far(staging) => staging.finished_units(units, options),
+            Destination::Here(staging) => staging.finished_units(units, splits),
+            Destination::Far(staging) => staging.finished_units(units, splits),
         }
     }
 
@@ -78,6 +64,14 @@ impl Destination {
         match self {
             Destination::Here(_) => Ok(file.sync_data()?),
             Destination::Far(_) => Ok(()),
+        }
+    }
+
+    /// Has the store copy a shard of a part to its place; false where that cannot be, or not in this way.
+    pub(super) fn copy_there(&self, part: &Folder, shard: &Path, bytes: u64) -> bool {
+        match (self, part) {
+            (Destination::Far(staging), Folder::Far(part)) => staging.copy_there(part, shard, bytes),
+            _ => false,
         }
     }
 
@@ -92,7 +86,7 @@ impl Destination {
     /// Makes the data set appear.
     pub(super) fn publish(self, head: &Head) -> Result<(), DatasetError> {
         match self {
-            Destination::Here(staging) => staging.publish(head).map(|_| ()),
+            Destination::Here(staging) => staging.publish(head),
             Destination::Far(staging) => staging.publish(head),
         }
     }
@@ -102,52 +96,6 @@ impl Destination {
         match self {
             Destination::Here(staging) => staging.abandon(error),
             Destination::Far(staging) => staging.abandon(error),
-        }
-    }
-}
-
-/// A destination that is not on this machine.
-pub(super) fn location_of(destination: &Path) -> Option<&str> {
-    destination.to_str().filter(|location| is_remote(location))
-}
-
-/// The files of a finished data set, for the report on it.
-pub(super) enum Finished<'a> {
-    Here(&'a Path),
-    Far(RemoteFolder),
-}
-
-impl Finished<'_> {
-    pub(super) fn open(destination: &Path) -> Result<Finished<'_>, DatasetError> {
-        Ok(match location_of(destination) {
-            Some(location) => Finished::Far(RemoteFolder::open(location)?),
-            None => Finished::Here(destination),
-        })
-    }
-
-    /// A whole file; nothing if there is none.
-    pub(super) fn read(&self, file: &str) -> Result<Option<Bytes>, DatasetError> {
-        match self {
-            Finished::Far(folder) => folder.read(file, MANIFEST_BYTES_MAX),
-            Finished::Here(folder) => match fs_err::read(folder.join(file)) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                read => Ok(Some(read?.into())),
-            },
-        }
-    }
-
-    /// The lengths of the files directly in a folder, by name.
-    pub(super) fn sizes(&self, folder: &str) -> Result<HashMap<String, u64>, DatasetError> {
-        match self {
-            Finished::Far(remote) => Ok(remote.list(folder)?.objects.into_iter().collect()),
-            Finished::Here(destination) => {
-                let mut sizes = HashMap::new();
-                for entry in fs_err::read_dir(destination.join(folder))? {
-                    let entry = entry?;
-                    sizes.insert(entry.file_name().to_string_lossy().into_owned(), entry.metadata()?.len());
-                }
-                Ok(sizes)
-            }
         }
     }
 }

@@ -5,9 +5,9 @@
 //! record lies, its shards are whole. Names and bytes are those that a conversion on this machine would have.
 //!
 //! Nothing can be locked there. Two that make the same write the same bytes; two that do not are told apart by what `units/`
-//! says is being made.
+//! says is being made. A part has no manifest, and keeps its records: it is whole when those of all its units are there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,17 +16,15 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::LEDGER_FILE;
-use super::commit::FinishedUnit;
-use super::head::{Begun, HEAD_FILE, Head, Remains, UNITS};
-use super::options::{ConvertOptions, REST_SPLIT};
+use super::commit::{FinishedShard, FinishedUnit, ShardFile};
+use super::folder::RECORD_BYTES_MAX;
+use super::head::{Begun, HEAD_FILE, Head, Remains, Terms, UNITS};
+use super::options::REST_SPLIT;
 use super::record::{UnitRecord, is_record, record_name};
 use super::staging::{check_same, is_ours, split_folder};
 use crate::error::DatasetError;
 use crate::manifest::{MANIFEST_BYTES_MAX, MANIFEST_FILE, Manifest};
 use crate::remote::{Listed, RemoteFolder};
-
-/// No record is larger: it has a few bytes for each image of a shard.
-const RECORD_BYTES_MAX: u64 = 1 << 30;
 
 pub(super) struct RemoteStaging {
     folder: RemoteFolder,
@@ -42,29 +40,22 @@ impl RemoteStaging {
     /// # Errors
     ///
     /// If something else lies there, or the remains of another conversion, or it cannot be reached or written to.
-    pub(super) fn begin(
-        location: &str,
-        head: &Head,
-        options: &ConvertOptions,
-        remains: Remains,
-    ) -> Result<Begun<RemoteStaging>, DatasetError> {
-        if head.part.is_some() {
-            let reason = "parts are written to folders of this machine, and merged there".to_owned();
-            return Err(DatasetError::InvalidOption { option: "part", reason });
-        }
+    pub(super) fn begin(location: &str, head: &Head, terms: &Terms<'_>) -> Result<Begun<RemoteStaging>, DatasetError> {
+        let &Terms { remains, overwrite, temporary } = terms;
         let folder = RemoteFolder::open(location)?;
         let found = Found::look(&folder, head)?;
         let path = || PathBuf::from(folder.location());
         let mut resumes = false;
-        if let Some(manifests) = &found.manifests {
-            let same = manifests.iter().try_for_each(|was| check_same(&path(), was.conversion(), None, head));
+        if let Some(same) = found.finished(&path(), head) {
             match same {
                 Ok(()) if remains != Remains::Clear => {
-                    // A conversion may have been killed right at its end.
-                    folder.remove(&found.units())?;
+                    if head.part.is_none() {
+                        // A conversion may have been killed right at its end.
+                        folder.remove(&found.units())?;
+                    }
                     return Ok(Begun::Finished);
                 }
-                Err(error) if !options.overwrite => return Err(error),
+                Err(error) if !overwrite => return Err(error),
                 _ => {}
             }
         } else if let Some(was) = &found.head {
@@ -74,7 +65,7 @@ impl RemoteStaging {
             } else if remains == Remains::Refuse && found.has_records() {
                 return Err(DatasetError::DestinationUnfinished { path: path() });
             }
-        } else if (found.has_splits || !found.here.objects.is_empty()) && !options.overwrite {
+        } else if (found.has_splits || !found.here.objects.is_empty()) && !overwrite {
             return Err(DatasetError::DestinationExists { path: path() });
         }
         if !resumes {
@@ -84,7 +75,7 @@ impl RemoteStaging {
                 return Err(DatasetError::DestinationBusy { path: path() });
             }
         }
-        let scratch = tempfile::Builder::new().prefix("patchstream-").tempdir_in(&options.temporary)?;
+        let scratch = tempfile::Builder::new().prefix("patchstream-").tempdir_in(temporary)?;
         for split in head.splits.iter().filter(|_| head.splits.len() > 1) {
             fs_err::create_dir(scratch.path().join(split))?;
         }
@@ -95,27 +86,20 @@ impl RemoteStaging {
         self.scratch.path()
     }
 
-    pub(super) fn finished_units(
-        &self,
-        units: Range<u32>,
-        options: &ConvertOptions,
-    ) -> Result<Vec<UnitRecord>, DatasetError> {
+    pub(super) fn finished_units(&self, units: Range<u32>, splits: &[String]) -> Result<Vec<UnitRecord>, DatasetError> {
         let recorded: HashMap<String, u64> = self.folder.list(UNITS)?.objects.into_iter().collect();
         let names = units.clone().map(record_name).take_while(|name| recorded.contains_key(name));
         let found = self.folder.read_all(names.map(|name| in_units(&name)).collect(), RECORD_BYTES_MAX)?;
         let mut shards = HashMap::new();
-        for split in options.split_names() {
-            let folder = split_folder(options.splits.len() + 1, &split);
+        for split in splits {
+            let folder = split_folder(splits.len(), split);
             let listed = self.folder.list(&folder.to_string_lossy())?;
             shards.extend(listed.objects.into_iter().map(|(name, bytes)| (folder.join(name), bytes)));
-            if options.splits.is_empty() {
-                break;
-            }
         }
         let mut records = Vec::new();
         for (unit, bytes) in units.zip(found) {
             let Some(record) = bytes.and_then(|bytes| UnitRecord::from_bytes(&bytes)) else { break };
-            if !record.is_whole(unit, options, |path| shards.get(path).copied()) {
+            if !record.is_whole(unit, splits, |path| shards.get(path).copied()) {
                 break;
             }
             records.push(record);
@@ -125,23 +109,28 @@ impl RemoteStaging {
     }
 
     pub(super) fn commit(&self, unit: &FinishedUnit) -> Result<(), DatasetError> {
-        for (preliminary, path, _) in &unit.shards {
-            self.folder.send(&self.name_of(path)?, preliminary)?;
-            fs_err::remove_file(preliminary)?;
+        for FinishedShard { file, name } in &unit.shards {
+            self.folder.send(&name.to_string_lossy(), file.path())?;
+            if let ShardFile::Ours(path, _) = file {
+                fs_err::remove_file(path)?;
+            }
         }
         self.folder.put(&in_units(&record_name(unit.number)), &unit.record.to_bytes().into())?;
         self.recorded.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// The name at the destination of what lies in the temporary folder.
-    fn name_of(&self, path: &Path) -> Result<String, DatasetError> {
-        let relative = path.strip_prefix(self.scratch.path()).ok().and_then(Path::to_str);
-        relative.map(str::to_owned).ok_or(DatasetError::Internal { what: "naming an object" })
+    /// Has the store copy a shard of a part to its place, so that its bytes need not come here. Where it cannot, as from
+    /// another bucket, or above 5 GiB in S3, this is false.
+    pub(super) fn copy_there(&self, part: &RemoteFolder, shard: &Path, bytes: u64) -> bool {
+        self.folder.copy_from(part, &shard.to_string_lossy(), bytes)
     }
 
-    /// Sends ledger and manifests, and removes the records.
+    /// Sends ledger and manifests, and removes the records. A part is whole when all records are there, and they stay.
     pub(super) fn publish(self, head: &Head) -> Result<(), DatasetError> {
+        if head.part.is_some() {
+            return Ok(());
+        }
         self.send_manifests(head).map_err(|error| self.abandon(error))
     }
 
@@ -215,6 +204,20 @@ impl Found {
         let has_rest = here.folders.iter().any(|name| name == REST_SPLIT);
         let has_splits = has_rest && has_manifest(&folder.list(REST_SPLIT)?);
         Ok(Found { here, units, head, has_splits, manifests: None })
+    }
+
+    /// Whether what lies there is what shall be made, or how it differs; nothing if that is not finished.
+    fn finished(&self, path: &Path, head: &Head) -> Option<Result<(), DatasetError>> {
+        if let Some(manifests) = &self.manifests {
+            return Some(manifests.iter().try_for_each(|was| check_same(path, was.conversion(), None, head)));
+        }
+        let was = self.head.as_ref().filter(|was| self.has_whole_part(was))?;
+        Some(check_same(path, &was.configuration, was.part, head))
+    }
+
+    fn has_whole_part(&self, head: &Head) -> bool {
+        let records: HashSet<&str> = self.units.objects.iter().map(|(name, _)| name.as_str()).collect();
+        head.part.is_some_and(|part| part.units(head.units).all(|unit| records.contains(&*record_name(unit))))
     }
 
     fn units(&self) -> Vec<String> {

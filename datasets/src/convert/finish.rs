@@ -10,13 +10,16 @@ use serde_json::json;
 
 use super::LEDGER_FILE;
 use super::configuration::SPLIT_KEY;
-use super::destination::Finished;
-use super::head::{Head, UNITS};
+use super::folder::Folder;
+use super::head::Head;
 use super::record::{LeftOutKind, UnitRecord};
 use super::staging::{shard_name, split_folder};
 use crate::error::DatasetError;
 use crate::examine::PixelAverage;
 use crate::manifest::{MANIFEST_FILE, Manifest, PixelStats};
+
+/// Records that are read together, because each may be far away.
+const RECORDS_AT_ONCE: u32 = 32;
 
 /// What a conversion did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -53,7 +56,20 @@ pub struct ConvertReport {
 }
 
 /// Writes manifests and ledger, and brings them to the disk.
-pub(super) fn write_manifests(folder: &Path, head: &Head, records: &[UnitRecord]) -> Result<(), DatasetError> {
+///
+/// # Errors
+///
+/// If nothing of the source is in any shard, or if writing fails.
+pub(super) fn write_manifests(
+    source: &Path,
+    folder: &Path,
+    head: &Head,
+    records: &[UnitRecord],
+) -> Result<(), DatasetError> {
+    if records.iter().all(|record| record.rows() == 0) {
+        let bad = records.iter().map(|record| record.count(LeftOutKind::Bad)).sum();
+        return Err(DatasetError::NoImages { path: source.to_owned(), skipped: head.skipped, bad });
+    }
     for (number, split) in head.splits.iter().enumerate() {
         let (mut entries, mut pixels) = (Vec::new(), PixelAverage::default());
         for (unit, record) in records.iter().enumerate() {
@@ -90,7 +106,7 @@ fn write_ledger(folder: &Path, records: &[UnitRecord]) -> Result<(), DatasetErro
 
 /// The report on a data set, or on all splits of one, from what lies at the destination.
 pub(super) fn report(destination: &Path, head: &Head) -> Result<ConvertReport, DatasetError> {
-    let files = Finished::open(destination)?;
+    let files = Folder::open(destination)?;
     let mut report = ConvertReport { skipped: head.skipped, ..ConvertReport::default() };
     for split in &head.splits {
         let folder = split_folder(head.splits.len(), split);
@@ -139,23 +155,31 @@ pub(super) fn report_part(
 ) -> Result<ConvertReport, DatasetError> {
     let mut report =
         ConvertReport { skipped: head.skipped, classes: head.class_names.len() as u64, ..ConvertReport::default() };
-    for unit in units {
-        let Some(record) = UnitRecord::load(&destination.join(UNITS), unit)? else {
-            return Err(DatasetError::PartIncomplete { path: destination.to_owned(), unit });
-        };
-        report.rows += record.rows();
-        report.bad += record.count(LeftOutKind::Bad);
-        report.small += record.count(LeftOutKind::Small);
-        for (name, split) in head.splits.iter().zip(&record.splits) {
-            report.shards += u64::from(split.shard_bytes > 0);
-            report.row_groups += split.row_groups.len() as u64;
-            report.image_bytes += split.row_groups.iter().map(|group| group.image_bytes).sum::<u64>();
-            report.output_bytes += split.shard_bytes;
-            if head.splits.len() > 1 {
-                let rows = split.row_groups.iter().map(|group| u64::from(group.rows)).sum::<u64>();
-                *report.splits.entry(name.clone()).or_default() += rows;
-            }
+    let part = Folder::open(destination)?;
+    for start in units.clone().step_by(RECORDS_AT_ONCE as usize) {
+        let chunk = start..units.end.min(start + RECORDS_AT_ONCE);
+        for (unit, record) in chunk.clone().zip(part.records(chunk)?) {
+            let Some(record) = record else {
+                return Err(DatasetError::PartIncomplete { path: destination.to_owned(), unit });
+            };
+            add_unit(&mut report, head, &record);
         }
     }
     Ok(report)
+}
+
+fn add_unit(report: &mut ConvertReport, head: &Head, record: &UnitRecord) {
+    report.rows += record.rows();
+    report.bad += record.count(LeftOutKind::Bad);
+    report.small += record.count(LeftOutKind::Small);
+    for (name, split) in head.splits.iter().zip(&record.splits) {
+        report.shards += u64::from(split.shard_bytes > 0);
+        report.row_groups += split.row_groups.len() as u64;
+        report.image_bytes += split.row_groups.iter().map(|group| group.image_bytes).sum::<u64>();
+        report.output_bytes += split.shard_bytes;
+        if head.splits.len() > 1 {
+            let rows = split.row_groups.iter().map(|group| u64::from(group.rows)).sum::<u64>();
+            *report.splits.entry(name.clone()).or_default() += rows;
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! What is known of a conversion from its beginning on, and found again by whoever goes on with it: here and in an object store.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -38,6 +40,16 @@ pub(super) enum Remains {
     Resume,
     /// They are thrown away.
     Clear,
+}
+
+/// What may be done at a destination.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms<'a> {
+    pub(super) remains: Remains,
+    /// Whether a data set that lies there may be replaced.
+    pub(super) overwrite: bool,
+    /// Where shards wait to be sent, if it is far away.
+    pub(super) temporary: &'a Path,
 }
 
 /// What there is to do for a destination.

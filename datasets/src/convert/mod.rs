@@ -7,7 +7,7 @@
 //! manifests and ledger are made of their records (`finish`), and the folder is renamed to the destination. A `destination`
 //! that is `far` away gets unit by unit, and the manifests last.
 //!
-//! Several machines make a part of the units each, and [`merge`] makes one data set of them.
+//! Several machines make a part of the units each, and [`merge`] makes one data set of them, read through a `folder`.
 //!
 //! Invariant: the files written depend on the source and on the options that end up in the manifest, never on the number of
 //! threads or machines, nor on how often the conversion was interrupted.
@@ -17,6 +17,7 @@ mod configuration;
 mod destination;
 mod far;
 mod finish;
+mod folder;
 mod head;
 mod look;
 mod merge;
@@ -36,18 +37,18 @@ use std::path::Path;
 use std::thread;
 
 pub use self::finish::ConvertReport;
-pub use self::merge::merge;
+pub use self::merge::{MergeOptions, merge};
 pub use self::options::{Check, ConvertOptions, Encode, OnBad, Order, Part, Split};
 
 use self::commit::Committer;
 use self::configuration::configuration;
 use self::destination::Destination;
 use self::finish::{report, report_part, write_manifests};
-use self::head::{Begun, Head};
+use self::head::{Begun, Head, Remains, Terms};
 use self::look::{Examining, bytes_in_flight, look};
 use self::plan::Plan;
 use self::readers::read_in_order;
-use self::record::{LeftOutKind, UnitRecord};
+use self::record::UnitRecord;
 use self::room::DecodeRoom;
 use self::shards::ShardFormat;
 use self::work::{Task, Work};
@@ -93,7 +94,7 @@ pub fn convert(
     let destination = &*path_here(destination)?;
     let plan = Plan::new(source, options);
     if plan.images() == 0 {
-        return Err(no_images(source, 0));
+        return Err(DatasetError::NoImages { path: source.location().into(), skipped: source.skipped(), bad: 0 });
     }
     let head = Head {
         configuration: configuration(options, source),
@@ -108,10 +109,16 @@ pub fn convert(
         None => report(destination, &head),
         Some(_) => report_part(destination, &head, plan.units_of(options.part)),
     };
-    let Begun::Work(staging) = Destination::begin(destination, &head, options)? else {
+    let remains = match (options.resume, options.overwrite) {
+        (true, _) => Remains::Resume,
+        (false, true) => Remains::Clear,
+        (false, false) => Remains::Refuse,
+    };
+    let terms = Terms { remains, overwrite: options.overwrite, temporary: &options.temporary };
+    let Begun::Work(staging) = Destination::begin(destination, &head, &terms)? else {
         return Ok(ConvertReport { unchanged: true, ..report_on()? });
     };
-    match make_units(source, &plan, options, &staging, examiner, progress)
+    match make_units(source, &plan, options, &head, &staging, examiner, progress)
         .and_then(|records| finish(source, &head, &staging, &records))
     {
         Ok(()) => {
@@ -127,16 +134,17 @@ fn make_units(
     source: &dyn ImageSource,
     plan: &Plan,
     options: &ConvertOptions,
+    head: &Head,
     staging: &Destination,
     examiner: &dyn ImageExaminer,
     progress: &dyn Fn(Progress),
 ) -> Result<Vec<UnitRecord>, DatasetError> {
     let units = plan.units_of(options.part);
-    let mut records = staging.finished_units(units.clone(), options)?;
+    let mut records = staging.finished_units(units.clone(), &head.splits)?;
     let first_unit = units.start + records.len() as u32;
     let format = ShardFormat::new(options.layout(), source.class_names())
         .map_err(|source| DatasetError::write(staging.folder(), source))?;
-    let task = Task { source, plan, options, format, folder: staging.folder(), units: staging.units() };
+    let task = Task { source, plan, options, format, splits: &head.splits, units: staging.units() };
     let positions = plan.positions(first_unit..units.end);
     let all = plan.positions(units);
     let examining = Examining { examiner, room: DecodeRoom::default() };
@@ -178,14 +186,7 @@ fn finish(
     if head.part.is_some() {
         return Ok(());
     }
-    if records.iter().all(|record| record.rows() == 0) {
-        return Err(no_images(source, records.iter().map(|record| record.count(LeftOutKind::Bad)).sum()));
-    }
-    write_manifests(staging.folder(), head, records)
-}
-
-fn no_images(source: &dyn ImageSource, bad: u64) -> DatasetError {
-    DatasetError::NoImages { path: source.location().into(), skipped: source.skipped(), bad }
+    write_manifests(source.location().as_ref(), staging.folder(), head, records)
 }
 
 /// Whether an image belongs to the sample that is measured: as many as asked for, evenly spread over the order, from a

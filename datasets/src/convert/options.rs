@@ -148,6 +148,12 @@ impl fmt::Display for Part {
 /// The name of the split to which everything belongs that belongs to no other.
 pub(super) const REST_SPLIT: &str = "train";
 
+/// Whether a split can be called so: the name becomes that of a folder beside `units`.
+pub(super) fn is_split_name(name: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+    !name.is_empty() && name != "units" && name.chars().all(plain)
+}
+
 /// How to convert.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -254,8 +260,7 @@ impl ConvertOptions {
     fn check_splits(&self) -> Result<(), DatasetError> {
         let refuse = |reason| Err(DatasetError::InvalidOption { option: "split", reason });
         for (index, Split { name, share }) in self.splits.iter().enumerate() {
-            let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
-            if name.is_empty() || name == "units" || !name.chars().all(plain) {
+            if !is_split_name(name) {
                 return refuse(format!("expected a name of lower-case letters, digits and `_`, got `{name}`"));
             }
             if name == REST_SPLIT || self.splits[..index].iter().any(|before| before.name == *name) {

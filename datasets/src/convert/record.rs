@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::options::ConvertOptions;
 use super::staging::{shard_path, write_whole};
 use crate::error::DatasetError;
 use crate::examine::PixelAverage;
@@ -110,16 +109,17 @@ impl UnitRecord {
     }
 
     /// Whether the unit's shards are as long as they were written; `bytes_of` tells the length of a file of the data set.
-    pub(super) fn is_whole(
-        &self,
-        unit: u32,
-        options: &ConvertOptions,
-        bytes_of: impl Fn(&Path) -> Option<u64>,
-    ) -> bool {
+    pub(super) fn is_whole(&self, unit: u32, splits: &[String], bytes_of: impl Fn(&Path) -> Option<u64>) -> bool {
         let is_there = |(split, record): (usize, &SplitRecord)| {
-            record.shard_bytes == 0 || bytes_of(&shard_path(options, split, unit)) == Some(record.shard_bytes)
+            record.shard_bytes == 0 || bytes_of(&shard_path(splits, split, unit)) == Some(record.shard_bytes)
         };
-        self.splits.len() == options.splits.len() + 1 && self.splits.iter().enumerate().all(is_there)
+        self.is_of(splits) && self.splits.iter().enumerate().all(is_there)
+    }
+
+    /// Whether it can be the record of a conversion with these splits.
+    pub(super) fn is_of(&self, splits: &[String]) -> bool {
+        let is_possible = |split: &SplitRecord| split.row_groups.is_empty() == (split.shard_bytes == 0);
+        self.splits.len() == splits.len() && self.splits.iter().all(is_possible)
     }
 
     pub(super) fn save(&self, units: &Path, unit: u32) -> Result<(), DatasetError> {

@@ -14,10 +14,11 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::LEDGER_FILE;
-use super::commit::FinishedUnit;
+use super::commit::{FinishedShard, FinishedUnit, ShardFile};
 use super::configuration::difference;
-use super::head::{Begun, HEAD_FILE, Head, Remains, UNITS};
-use super::options::{ConvertOptions, Part};
+use super::folder::Folder;
+use super::head::{Begun, HEAD_FILE, Head, Remains, Terms, UNITS};
+use super::options::Part;
 use super::record::{UnitRecord, is_record};
 use crate::error::DatasetError;
 use crate::manifest::{MANIFEST_FILE, Manifest};
@@ -40,12 +41,8 @@ impl Staging {
     ///
     /// If the destination is something else than `head` and may not be replaced, if another conversion writes to it, if there
     /// are remains of another one, or if its parent cannot be written to.
-    pub(super) fn begin(
-        destination: &Path,
-        head: &Head,
-        overwrite: bool,
-        remains: Remains,
-    ) -> Result<Begun<Staging>, DatasetError> {
+    pub(super) fn begin(destination: &Path, head: &Head, terms: &Terms<'_>) -> Result<Begun<Staging>, DatasetError> {
+        let &Terms { remains, overwrite, .. } = terms;
         let destination = std::path::absolute(destination)?;
         let (Some(name), Some(parent)) = (destination.file_name(), destination.parent()) else {
             return Err(DatasetError::InvalidOption {
@@ -115,16 +112,12 @@ impl Staging {
     }
 
     /// The records of the units that are finished, from the first on.
-    pub(super) fn finished_units(
-        &self,
-        units: Range<u32>,
-        options: &ConvertOptions,
-    ) -> Result<Vec<UnitRecord>, DatasetError> {
+    pub(super) fn finished_units(&self, units: Range<u32>, splits: &[String]) -> Result<Vec<UnitRecord>, DatasetError> {
         let mut records = Vec::new();
         for unit in units {
             let Some(record) = UnitRecord::load(&self.units(), unit)? else { break };
             let bytes_of = |path: &Path| Some(fs_err::metadata(self.partial.join(path)).ok()?.len());
-            if !record.is_whole(unit, options, bytes_of) {
+            if !record.is_whole(unit, splits, bytes_of) {
                 break;
             }
             records.push(record);
@@ -134,9 +127,15 @@ impl Staging {
 
     /// Brings a unit to the disk and records it.
     pub(super) fn commit(&self, unit: &FinishedUnit) -> Result<(), DatasetError> {
-        for (preliminary, path, shard) in &unit.shards {
-            shard.file.sync_all()?;
-            fs_err::rename(preliminary, path)?;
+        for FinishedShard { file, name } in &unit.shards {
+            let to = self.partial.join(name);
+            match file {
+                ShardFile::Ours(preliminary, file) => {
+                    file.sync_all()?;
+                    fs_err::rename(preliminary, to)?;
+                }
+                ShardFile::OfPart(path) => take_file(path, &to)?,
+            }
         }
         unit.record.save(&self.units(), unit.number)
     }
@@ -146,12 +145,12 @@ impl Staging {
         entries.filter(|entry| is_record(&entry.path())).count() as u64
     }
 
-    /// Makes the folder appear at the destination; gives its path. Its files must have been synced. The records stay with a
+    /// Makes the folder appear at the destination. Its files must have been synced. The records stay with a
     /// part and go with all else.
     ///
     /// Where something is replaced, that takes two renames; a crash between them is repaired by the next conversion to
     /// the same destination.
-    pub(super) fn publish(self, head: &Head) -> Result<PathBuf, DatasetError> {
+    pub(super) fn publish(self, head: &Head) -> Result<(), DatasetError> {
         if head.splits.len() > 1 {
             for split in &head.splits {
                 fs_err::File::open(self.partial.join(split))?.sync_all()?;
@@ -179,7 +178,7 @@ impl Staging {
         if replaces {
             fs_err::remove_dir_all(&self.replaced)?;
         }
-        Ok(self.destination)
+        Ok(())
     }
 
     /// Ends a conversion that failed. What is finished is kept where going on makes sense, and the error then says so.
@@ -197,9 +196,8 @@ impl Staging {
 }
 
 /// Where the shard of a split lies in the folder.
-pub(super) fn shard_path(options: &ConvertOptions, split: usize, unit: u32) -> PathBuf {
-    let name = &options.split_names()[split];
-    split_folder(options.splits.len() + 1, name).join(shard_name(name, unit))
+pub(super) fn shard_path(splits: &[String], split: usize, unit: u32) -> PathBuf {
+    split_folder(splits.len(), &splits[split]).join(shard_name(&splits[split], unit))
 }
 
 /// A shard is named as its split, because Hugging Face `datasets` then takes such files, and only them, for the data.
@@ -213,11 +211,8 @@ pub(super) fn split_folder(splits: usize, name: &str) -> PathBuf {
 }
 
 /// What a folder that is being written, or holds a part, is meant to be.
-pub(super) fn read_head(folder: &Path) -> Result<Option<Head>, DatasetError> {
-    match fs_err::read(folder.join(UNITS).join(HEAD_FILE)) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        read => Ok(serde_json::from_slice(&read?).ok()),
-    }
+fn read_head(folder: &Path) -> Result<Option<Head>, DatasetError> {
+    Folder::Here(folder.to_owned()).head()
 }
 
 /// Writes a file that appears whole.
@@ -344,6 +339,19 @@ fn lock_folder(partial: &Path, destination: &Path) -> Result<fs_err::File, Datas
     // Between opening and locking, whoever held the lock may have published the folder under its final name.
     let (locked, there) = (lock.metadata()?, fs_err::metadata(partial).map_err(|_| busy())?);
     if (locked.dev(), locked.ino()) == (there.dev(), there.ino()) { Ok(lock) } else { Err(busy()) }
+}
+
+/// Makes a shard of a part appear here, too: as a second name where the file system has that, as a copy elsewhere.
+fn take_file(from: &Path, to: &Path) -> Result<(), DatasetError> {
+    // What lies there may be a second name of the part's own file: writing to it would destroy that.
+    if exists(to)? {
+        fs_err::remove_file(to)?;
+    }
+    if fs_err::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    fs_err::copy(from, to)?;
+    Ok(fs_err::File::open(to)?.sync_all()?)
 }
 
 fn remove_contents(folder: &Path) -> io::Result<()> {

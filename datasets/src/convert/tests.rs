@@ -1,3 +1,4 @@
+mod far;
 mod parts;
 mod resuming;
 

@@ -1,12 +1,12 @@
 //! The units of a conversion: images come in order, rows go to the shards of their splits.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crossbeam::channel::Sender;
 
 use super::Progress;
-use super::commit::{FinishedUnit, Job};
+use super::commit::{FinishedShard, FinishedUnit, Job, ShardFile};
 use super::look::{GoodImage, Looked, UnfitImage};
 use super::options::{ConvertOptions, OnBad};
 use super::plan::{GroupCutter, Plan};
@@ -25,8 +25,9 @@ pub(super) struct Task<'a> {
     pub(super) plan: &'a Plan,
     pub(super) options: &'a ConvertOptions,
     pub(super) format: ShardFormat,
-    /// Where the shards go, and below it the records.
-    pub(super) folder: &'a Path,
+    /// The names of the splits.
+    pub(super) splits: &'a [String],
+    /// Where shards lie until they are finished.
     pub(super) units: PathBuf,
 }
 
@@ -209,8 +210,8 @@ impl<'a> Unit<'a> {
                 let shard = shard.finish()?;
                 record.row_groups.clone_from(&shard.groups);
                 record.shard_bytes = shard.bytes;
-                let path = self.task.folder.join(shard_path(self.task.options, split, self.number));
-                shards.push((self.preliminary_path(split), path, shard));
+                let file = ShardFile::Ours(self.preliminary_path(split), shard.file);
+                shards.push(FinishedShard { file, name: shard_path(self.task.splits, split, self.number) });
             }
             self.record.splits.push(record);
         }

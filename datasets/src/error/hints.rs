@@ -33,12 +33,17 @@ impl DatasetError {
                 let first = source.hint().map_or_else(String::new, |hint| format!("{hint}; "));
                 return Some(format!("{first}{shards} shards are finished: go on with `--resume`"));
             }
+            Self::Unmerged { source, shards } => {
+                let first = source.hint().map_or_else(String::new, |hint| format!("{hint}; "));
+                return Some(format!("{first}{shards} shards are merged: the same command goes on"));
+            }
             Self::NoPart { .. } => "give the folders that `convert --part 1/N` to `--part N/N` have written",
             Self::PartIncomplete { .. } => "finish it with the same command and `--resume`, or copy it again",
             Self::DestinationForeign { .. } => "remove it by hand if it can go, or choose another destination",
             Self::DestinationBusy { .. } => "wait for it to end, or choose another destination",
             Self::Io { source } => return io_hint(source).map(str::to_owned),
             Self::Write { source, .. } => return io_error_within(source).and_then(io_hint).map(str::to_owned),
+            Self::Variable { .. } => "set it to another value, or not at all",
             Self::Location { .. } => {
                 "give a path on this machine, or a URL as s3://bucket/folder; credentials belong in the environment"
             }
@@ -53,7 +58,7 @@ impl DatasetError {
                     return Some(format!("it holds splits, which are data sets: give `{location}/train`"));
                 }
                 Instead::Part => "it is a part: `patchstream merge` makes a data set of all parts",
-                Instead::Unfinished => "a conversion to it is not finished: repeat it with `--resume`",
+                Instead::Unfinished => "a conversion to it is not finished: repeat it with `--resume`, or the merge",
             },
             Self::ManifestVersion { .. } => "convert the images again, or use the program that wrote the data set",
             Self::ImageLost { .. } => {

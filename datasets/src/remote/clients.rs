@@ -1,5 +1,6 @@
 //! The clients of object stores, with time-outs and retries.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
@@ -11,23 +12,29 @@ use object_store::http::HttpBuilder;
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
 use super::Kind;
+use super::variables::invalid;
+use crate::error::DatasetError;
 
 /// A request that takes longer is given up and tried again, unless `AWS_TIMEOUT`, `GOOGLE_TIMEOUT`, `AZURE_TIMEOUT` or
 /// `HTTP_TIMEOUT` says otherwise; 16 MiB take as long at 150 KB a second.
 const REQUEST_TIMEOUT: &str = "120 seconds";
 /// A connection that takes longer to be made is given up and tried again; `AWS_CONNECT_TIMEOUT` and so on.
 const CONNECT_TIMEOUT: &str = "10 seconds";
-/// A request is sent so many times unless `AWS_MAX_ATTEMPTS` says otherwise, with pauses of 0.1 to 5 seconds.
-const ATTEMPTS: usize = 7;
+/// A request is sent so many times unless the variable says otherwise, with pauses of 0.1 to 5 seconds.
+const ATTEMPTS: NonZeroUsize = NonZeroUsize::new(7).unwrap();
+const ATTEMPTS_VARIABLE: &str = "AWS_MAX_ATTEMPTS";
 
 /// After so long a request is not tried again.
 const RETRY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A client for the bucket or host `base`; nothing is sent yet.
-pub(super) fn client(kind: Kind, base: &str) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
+pub(super) fn client(
+    kind: Kind,
+    base: &str,
+    retries: RetryConfig,
+) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
     install_cryptography();
     let options = options(kind, |name| std::env::var(name).ok());
-    let retries = retries();
     Ok(match kind {
         Kind::S3 => {
             let builder = AmazonS3Builder::from_env().with_url(base).with_retry(retries);
@@ -48,6 +55,8 @@ pub(super) fn client(kind: Kind, base: &str) -> Result<Arc<dyn ObjectStore>, obj
                 |builder: MicrosoftAzureBuilder, (key, value)| builder.with_config(AzureConfigKey::Client(key), value);
             Arc::new(options.into_iter().fold(builder, set).build()?)
         }
+        #[cfg(test)]
+        Kind::Memory => bucket_in_memory(base),
         Kind::Http => {
             let builder = HttpBuilder::new().with_url(base).with_retry(retries);
             let set = |builder: HttpBuilder, (key, value)| builder.with_config(key, value);
@@ -66,6 +75,8 @@ fn options(kind: Kind, variable: impl Fn(&str) -> Option<String>) -> Vec<(Client
         Kind::Google => ("GOOGLE_", &["GOOGLE_BASE_URL"]),
         Kind::Azure => ("AZURE_", &["AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"]),
         Kind::Http => ("HTTP_", &[]),
+        #[cfg(test)]
+        Kind::Memory => ("MEMORY_", &[]),
     };
     let is_plain = |name: &&str| variable(name).is_some_and(|endpoint| endpoint.starts_with("http://"));
     let allows_http = kind == Kind::Http || endpoints.iter().any(is_plain);
@@ -82,15 +93,31 @@ fn options(kind: Kind, variable: impl Fn(&str) -> Option<String>) -> Vec<(Client
     defaults.into_iter().filter_map(value).collect()
 }
 
-fn retries() -> RetryConfig {
-    let attempts = std::env::var("AWS_MAX_ATTEMPTS").ok().and_then(|attempts| attempts.parse().ok());
+/// The bucket of a location as `memory://bucket`, which lasts as long as the process.
+#[cfg(test)]
+fn bucket_in_memory(base: &str) -> Arc<dyn ObjectStore> {
+    use std::collections::HashMap;
+    use std::sync::{LazyLock, Mutex};
+
+    type Buckets = HashMap<String, Arc<dyn ObjectStore>>;
+    static BUCKETS: LazyLock<Mutex<Buckets>> = LazyLock::new(Mutex::default);
+    let mut buckets = BUCKETS.lock().unwrap();
+    buckets.entry(base.to_owned()).or_insert_with(|| Arc::new(object_store::memory::InMemory::new())).clone()
+}
+
+/// How often requests are sent, by the variables of the environment.
+pub(super) fn retries(mut variables: impl Iterator<Item = (String, String)>) -> Result<RetryConfig, DatasetError> {
+    let attempts = match variables.find(|(name, _)| name == ATTEMPTS_VARIABLE) {
+        None => ATTEMPTS,
+        Some((name, value)) => value.parse().map_err(|_| invalid(&name, "expected a number above 0", &value))?,
+    };
     let backoff =
         BackoffConfig { init_backoff: Duration::from_millis(100), max_backoff: Duration::from_secs(5), base: 2.0 };
-    RetryConfig { backoff, max_retries: attempts.unwrap_or(ATTEMPTS).saturating_sub(1), retry_timeout: RETRY_TIMEOUT }
+    Ok(RetryConfig { backoff, max_retries: attempts.get() - 1, retry_timeout: RETRY_TIMEOUT })
 }
 
 /// TLS needs to be told once in a process whose cryptography it uses.
-fn install_cryptography() {
+pub(super) fn install_cryptography() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // If somebody else has chosen before, theirs is as good.
@@ -101,6 +128,14 @@ fn install_cryptography() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attempts_are_counted_from_one() {
+        let retries = |value: &str| retries([(ATTEMPTS_VARIABLE.to_owned(), value.to_owned())].into_iter());
+        assert_eq!(retries("1").unwrap().max_retries, 0);
+        let error = retries("0").unwrap_err().to_string();
+        assert!(error.ends_with("`AWS_MAX_ATTEMPTS` cannot be used: expected a number above 0, got `0`"), "{error}");
+    }
 
     #[test]
     fn the_environment_decides_before_defaults_do() {

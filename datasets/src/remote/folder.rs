@@ -1,6 +1,6 @@
 //! A folder of an object store that a data set is written to.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path as FilePath;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, WriteMultipart};
 use tokio::runtime::Runtime;
 
-use super::{has_folders, remote_error, runtime, shown};
+use super::{copies_at_once, has_folders, remote_error, runtime, shown};
 use crate::error::DatasetError;
 use crate::store::{Store, persistently};
 
@@ -32,6 +32,12 @@ pub(crate) struct Listed {
     pub(crate) objects: Vec<(String, u64)>,
     /// Names of the folders.
     pub(crate) folders: Vec<String>,
+}
+
+/// Scheme and bucket of a location.
+fn bucket(location: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = location.split_once("://")?;
+    Some((scheme, rest.split('/').next()?))
 }
 
 /// A folder of an object store. Names of objects are relative to it.
@@ -149,6 +155,41 @@ impl RemoteFolder {
             upload.put(part.into());
         }
         upload.finish().await.map(|_| ())
+    }
+
+    /// Fetches an object of so many bytes to a file of this machine.
+    pub(crate) fn fetch_file(&self, name: &str, bytes: u64, path: &FilePath) -> Result<fs_err::File, DatasetError> {
+        let mut file = fs_err::File::create(path)?;
+        let starts = (0..bytes).step_by(PART_BYTES as usize);
+        let reads = starts.map(|start| self.store.read_range(name, start..bytes.min(start + PART_BYTES)));
+        let mut parts = stream::iter(reads).buffered(PARTS_AT_ONCE);
+        self.runtime.block_on(async {
+            while let Some(part) = parts.try_next().await? {
+                file.write_all(&part.bytes)?;
+            }
+            Ok::<_, DatasetError>(())
+        })?;
+        Ok(file)
+    }
+
+    /// Has the store copy an object of so many bytes from another folder of the same bucket, to the same name. Whether that was
+    /// done: some stores cannot, and whoever fetches and sends it instead learns why nothing works at all. Azure answers before
+    /// a copy is whole, so it is not asked.
+    pub(crate) fn copy_from(&self, other: &RemoteFolder, name: &str, bytes: u64) -> bool {
+        if bucket(self.location()) != bucket(other.location()) || !copies_at_once(self.location()) {
+            return false;
+        }
+        let copied = self.runtime.block_on(async {
+            let (from, to) = (other.store.object(name)?, self.store.object(name)?);
+            let failed = |error| remote_error("copy to", &self.store.path_of(name), &error);
+            persistently(async || self.store.objects().copy(&from, &to).await).await.map_err(failed)?;
+            let copy = persistently(async || self.store.objects().head(&to).await).await.map_err(failed)?;
+            Ok::<bool, DatasetError>(copy.size == bytes)
+        });
+        copied.unwrap_or_else(|error| {
+            tracing::warn!("{error}; it is fetched and sent instead");
+            false
+        })
     }
 
     /// Removes objects; those that are not there are gone already.

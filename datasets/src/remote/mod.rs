@@ -9,6 +9,7 @@ mod clients;
 mod files;
 mod folder;
 mod secrets;
+mod variables;
 
 use std::sync::Arc;
 
@@ -59,6 +60,9 @@ enum Kind {
     Google,
     Azure,
     Http,
+    /// Buckets in the memory of a test.
+    #[cfg(test)]
+    Memory,
 }
 
 fn kind_of(location: &str) -> Option<Kind> {
@@ -67,6 +71,8 @@ fn kind_of(location: &str) -> Option<Kind> {
         "gs" => Some(Kind::Google),
         "az" | "azure" | "adl" | "abfs" | "abfss" => Some(Kind::Azure),
         "http" | "https" => Some(Kind::Http),
+        #[cfg(test)]
+        "memory" => Some(Kind::Memory),
         _ => None,
     }
 }
@@ -81,6 +87,11 @@ pub fn is_remote(location: &str) -> bool {
 /// Whether a location is one that knows folders. The web knows files alone, and is for reading.
 pub(crate) fn has_folders(location: &str) -> bool {
     kind_of(location).is_some_and(|kind| kind != Kind::Http)
+}
+
+/// Whether a copy inside of a bucket is whole when the store says that it is made.
+fn copies_at_once(location: &str) -> bool {
+    kind_of(location).is_some_and(|kind| !matches!(kind, Kind::Azure | Kind::Http))
 }
 
 /// Prepares access to a location; nothing is sent yet.
@@ -100,8 +111,11 @@ pub(crate) fn open(location: &str) -> Result<Place, DatasetError> {
     }
     let naming = if kind == Kind::Http { Naming::PercentEncoded } else { Naming::Plain };
     let path = naming.parse(path.trim_end_matches('/')).map_err(refuse)?;
-    let objects =
-        clients::client(kind, &format!("{scheme}://{authority}")).map_err(|error| refuse(reason_of(&error)))?;
+    let base = format!("{scheme}://{authority}");
+    let objects = clients::client(kind, &base, clients::retries(variables::variables())?).map_err(|error| {
+        let reason = reason_of(&error);
+        variables::blame(kind, &base, &reason, variables::variables()).unwrap_or_else(|| refuse(reason))
+    })?;
     Ok(Place { objects, path, naming })
 }
 

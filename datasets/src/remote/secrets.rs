@@ -24,7 +24,7 @@ pub(crate) fn without_secrets(text: &str) -> String {
     hide(text, &secrets)
 }
 
-fn is_secret(name: &str) -> bool {
+pub(super) fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     PREFIXES.iter().any(|prefix| name.starts_with(prefix)) && SECRET_WORDS.iter().any(|word| name.contains(word))
 }

@@ -11,8 +11,9 @@ use crate::error::{PipelineError, panic_message};
 use crate::geometry::Size;
 use crate::orientation::Orientation;
 
-/// Memory that a decoder may ask for: eight bytes for each of the most pixels, which is RGBA with 16 bits.
-const MAX_ALLOCATION_BYTES: u64 = MAX_IMAGE_PX * 8;
+/// What the tags and packed strips of a TIFF and the metadata of a WebP may take, less the pixels of that TIFF. So it leaves
+/// room for tags even where [`check_memory`] refuses the pixels, and only the header is asked for.
+const MAX_METADATA_BYTES: u64 = MAX_IMAGE_PX * 8;
 /// What a picture may take in all while it is decoded whole, so that a conversion stays below 500 MiB.
 const MAX_DECODING_BYTES: u64 = 350_000_000;
 
@@ -115,7 +116,9 @@ pub(super) fn pick<const N: usize>(raw: &[u8], pixels: &mut [u8], step: usize, o
 fn open(bytes: &[u8], format: ImageFormat) -> Result<impl ImageDecoder + '_, PipelineError> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_ALLOCATION_BYTES);
+    // The profile of a PNG is unpacked with the header, so a small file may hold a large one.
+    let is_png = format == ImageFormat::Png;
+    limits.max_alloc = Some(if is_png { png::MAX_ALLOCATION_BYTES as u64 } else { MAX_METADATA_BYTES });
     reader.limits(limits);
     reader.into_decoder().map_err(|error| undecodable(format, &error))
 }
@@ -173,6 +176,29 @@ mod tests {
         bmp.extend([0; 24]);
         let refused = decode(&bmp, ImageFormat::Bmp, &mut Vec::new(), &mut Vec::new()).unwrap_err().to_string();
         assert!(refused.starts_with("BMP: 10000 x 6000 pixels of Rgb8 would take"), "{refused}");
+    }
+
+    #[test]
+    fn packed_profiles_of_any_size_take_no_memory() {
+        let picture = |profile_bytes: usize| {
+            let mut bytes = Vec::new();
+            let mut info = ::png::Info::with_size(1, 1);
+            info.color_type = ::png::ColorType::Rgb;
+            info.icc_profile = Some(vec![0; profile_bytes].into());
+            let mut writer = ::png::Encoder::with_info(&mut bytes, info).unwrap().write_header().unwrap();
+            writer.write_image_data(&[1, 2, 3]).unwrap();
+            writer.finish().unwrap();
+            bytes
+        };
+        let profile_bytes =
+            |bytes: &[u8]| open(bytes, ImageFormat::Png).unwrap().icc_profile().unwrap().map(|icc| icc.len());
+        assert_eq!(profile_bytes(&picture(3000)), Some(3000));
+        let bomb = picture(100 << 20);
+        assert!(bomb.len() < 1 << 20);
+        assert_eq!(profile_bytes(&bomb), None);
+        let mut pixels = Vec::new();
+        decode(&bomb, ImageFormat::Png, &mut Vec::new(), &mut pixels).unwrap();
+        assert_eq!(pixels, [1, 2, 3]);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use super::generic::{pick, undecodable};
 use crate::error::PipelineError;
 use crate::geometry::Size;
 
-/// What the decoder may take for rows and tables.
-const MAX_ALLOCATION_BYTES: usize = 64 << 20;
+/// What the decoder may take for rows, tables and metadata.
+pub(super) const MAX_ALLOCATION_BYTES: usize = 64 << 20;
 
 /// Which pixels an interlaced picture has in each of its seven parts: first column and step, first row and step
 /// (Adam7, PNG specification, section 8.2).

@@ -1,6 +1,6 @@
 //! `patchstream merge`: parts from several machines become one data set.
 
-use patchstream_datasets::convert::{Progress, merge};
+use patchstream_datasets::convert::{MergeOptions, Progress, merge};
 
 use super::convert::describe;
 use super::{ImageBar, print, print_json};
@@ -9,7 +9,9 @@ use crate::cli::MergeArgs;
 pub(crate) fn run(arguments: &MergeArgs, quiet: bool) -> anyhow::Result<()> {
     let bar = ImageBar::start("merging shards", quiet);
     let show = |done, total| bar.show(Progress { done, total, ..Progress::default() });
-    let report = merge(&arguments.parts, &arguments.out, arguments.overwrite, &show);
+    let temporary = arguments.temporary.clone().unwrap_or_else(std::env::temp_dir);
+    let options = MergeOptions { overwrite: arguments.overwrite, temporary };
+    let report = merge(&arguments.parts, &arguments.out, &options, &show);
     bar.finish();
     let report = report?;
     if arguments.json { print_json(&report) } else { print(&describe(&arguments.out, &report)) }

@@ -5,12 +5,16 @@ use std::path::PathBuf;
 
 use super::*;
 
-fn numbered(number: u32, of: u32) -> Part {
+pub(super) fn numbered(number: u32, of: u32) -> Part {
     Part { number: NonZeroU32::new(number).unwrap(), of: NonZeroU32::new(of).unwrap() }
 }
 
-fn splits(shares: &[(&str, f64)]) -> Vec<Split> {
+pub(super) fn splits(shares: &[(&str, f64)]) -> Vec<Split> {
     shares.iter().map(|&(name, share)| Split { name: name.to_owned(), share }).collect()
+}
+
+pub(super) fn merged(parts: &[PathBuf], destination: &Path) -> Result<ConvertReport, DatasetError> {
+    merge(parts, destination, &MergeOptions { overwrite: false, temporary: std::env::temp_dir() }, &|_, _| {})
 }
 
 /// The paths of the images of a data set.
@@ -116,14 +120,14 @@ fn merged_parts_are_what_one_machine_makes() {
             assert_eq!(run(source.path(), part, &options).unwrap(), ConvertReport { unchanged: true, ..report });
         }
         let before: Vec<_> = parts.iter().map(|part| all_files(part)).collect();
-        let merged = merge(&parts, &folder.join("merged"), false, &|_, _| {}).unwrap();
-        assert_eq!(merged, one);
+        let whole = merged(&parts, &folder.join("merged")).unwrap();
+        assert_eq!(whole, one);
         assert!(all_files(&folder.join("merged")) == all_files(&folder.join("one")));
         assert!(before == parts.iter().map(|part| all_files(part)).collect::<Vec<_>>(), "parts stay as they are");
-        assert!(merge(&parts, &folder.join("merged"), false, &|_, _| {}).unwrap().unchanged);
+        assert!(merged(&parts, &folder.join("merged")).unwrap().unchanged);
 
         let check = |parts: &[PathBuf], message: &str| {
-            let error = merge(parts, &folder.join("new"), false, &|_, _| {}).unwrap_err();
+            let error = merged(parts, &folder.join("new")).unwrap_err();
             assert!(error.to_string().contains(message) && !folder.join("new").exists(), "{error}");
         };
         check(&parts[..2], "part 2 of 3 is missing");
@@ -132,13 +136,13 @@ fn merged_parts_are_what_one_machine_makes() {
         check(&[], "expected at least one");
     }
     let (plain, everything) = (parent.path().join("plain/part1"), parent.path().join("everything/part1"));
-    let error = merge(&[plain.clone(), everything], &parent.path().join("new"), false, &|_, _| {}).unwrap_err();
+    let error = merged(&[plain.clone(), everything], &parent.path().join("new")).unwrap_err();
     assert!(error.to_string().contains("comes from another conversion"), "{error}");
     let options = ConvertOptions { part: Some(numbered(2, 3)), ..small_options() };
     let error = run(source.path(), &plain, &options).unwrap_err();
     assert!(error.to_string().ends_with("--part was 1/3, now 2/3"), "{error}");
     fs_err::remove_file(plain.join("units/00000.json")).unwrap();
     let parts = [1, 2, 3].map(|number| parent.path().join(format!("plain/part{number}")));
-    let error = merge(&parts, &parent.path().join("new"), false, &|_, _| {}).unwrap_err();
+    let error = merged(&parts, &parent.path().join("new")).unwrap_err();
     assert!(matches!(error, DatasetError::PartIncomplete { unit: 0, .. }), "{error}");
 }

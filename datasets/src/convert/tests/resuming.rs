@@ -7,9 +7,9 @@ use super::*;
 use crate::sources::{ReadFailure, SourceFormat};
 
 /// A source that fails after so many images, as a disk or network does.
-struct Failing<'a> {
-    inner: &'a dyn ImageSource,
-    left: AtomicU64,
+pub(super) struct Failing<'a> {
+    pub(super) inner: &'a dyn ImageSource,
+    pub(super) left: AtomicU64,
 }
 
 impl ImageSource for Failing<'_> {
@@ -46,7 +46,7 @@ impl ImageSource for Failing<'_> {
 }
 
 /// Everything that has to survive an interruption: splits, duplicates, small and bad images, measured pixels.
-fn everything() -> ConvertOptions {
+pub(super) fn everything() -> ConvertOptions {
     ConvertOptions {
         splits: vec![Split { name: "val".to_owned(), share: 0.3 }],
         dedupe: true,
@@ -57,7 +57,7 @@ fn everything() -> ConvertOptions {
 }
 
 /// A source with bad images and with duplicates.
-fn mixed_source() -> tempfile::TempDir {
+pub(super) fn mixed_source() -> tempfile::TempDir {
     let source = source(80);
     fs_err::write(source.path().join("bee/unlucky.ppm"), ppm(13, 40)).unwrap();
     for image in 0..30 {
