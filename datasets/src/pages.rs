@@ -76,7 +76,9 @@ pub(crate) fn checked_metadata(tail: &[u8]) -> Result<&[u8], String> {
         return Err("the footer is cut off".to_owned());
     };
     let length = u32::from_le_bytes(*length) as usize;
-    let start = rest.len().checked_sub(length).ok_or("the footer is longer than what lies before it")?;
+    let Some(start) = rest.len().checked_sub(length) else {
+        return Err(format!("expected {length} bytes of metadata at its end, got {}", rest.len()));
+    };
     let metadata = &rest[start..];
     // An element has a byte at least, so there can be no more of them than bytes.
     let mut walk = Walk { from: metadata, passed: None, bytes_left: length as u64, elements_left: length as u64 };
@@ -319,6 +321,6 @@ mod tests {
         let footer = |metadata: &[u8]| [metadata, &(metadata.len() as u32).to_le_bytes(), b"PAR1"].concat();
         assert_eq!(checked_metadata(&footer(&whole)), Ok(&whole[..]));
         assert!(checked_metadata(&footer(&header(0, 0, &endless(FALSE)))).unwrap_err().contains("too long"));
-        assert!(checked_metadata(&footer(&whole)[5..]).unwrap_err().contains("longer than what lies before it"));
+        assert!(checked_metadata(&footer(&whole)[5..]).unwrap_err().contains("bytes of metadata at its end, got"));
     }
 }
