@@ -143,6 +143,13 @@ impl Decoder {
         Ok(Decoded { pixels: Pixels::Rgb(pixels), region })
     }
 
+    /// The planes of a whole JPEG whose chroma has half the width and height; nothing for all else, and what our decoder refuses.
+    pub(crate) fn quartered_planes(&mut self, bytes: &[u8]) -> Option<Planes<'_>> {
+        let size = jpeg::image_size(bytes).ok().filter(|_| jpeg::is_quartered(bytes))?;
+        self.jpeg.decode(bytes, PixelBox::whole(size), None).ok()?;
+        Some(self.jpeg.planes())
+    }
+
     /// Decodes the whole stored picture by the complete decoders: `uint8 [height, width, 3]` and its size.
     ///
     /// # Errors

@@ -71,6 +71,11 @@ pub fn image_size(bytes: &[u8]) -> Result<Size, Refusal> {
     Ok(Size { width: header.width_px, height: header.height_px })
 }
 
+/// Whether chroma has a sample for two by two pixels (4:2:0), in a file of which [`image_size`] tells the size.
+pub(crate) fn is_quartered(bytes: &[u8]) -> bool {
+    markers::read_header(bytes).is_ok_and(|header| header.sampling == Sampling::HalfBoth)
+}
+
 /// Decodes crops; one for each worker. It keeps all its memory, so that in the long run an image allocates nothing.
 #[derive(Debug)]
 pub struct Decoder {

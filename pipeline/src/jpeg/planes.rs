@@ -13,6 +13,13 @@ pub struct Planes<'a> {
     pub(crate) is_half_height: bool,
 }
 
+impl Planes<'_> {
+    /// Whether this is 4:2:0: Cb and Cr with a sample for two by two pixels.
+    pub(crate) fn is_quartered(&self) -> bool {
+        self.count == 3 && self.is_half_width && self.is_half_height
+    }
+}
+
 /// A part of a component.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plane<'a> {

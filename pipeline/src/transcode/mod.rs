@@ -12,7 +12,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use patchstream_datasets::Transcoded;
 use patchstream_datasets::convert::Encode;
 
-use crate::decode::{DecodeMode, Decoder, is_progressive};
+use crate::decode::{DecodeMode, Decoder, Header, is_progressive};
 use crate::error::PipelineError;
 use crate::geometry::{PixelBox, Size};
 use crate::memory::give_back_memory;
@@ -48,20 +48,26 @@ impl Transcoder {
         let baseline = self.baseline(bytes);
         let bytes = baseline.as_deref().unwrap_or(bytes);
         let Self { decoder, resizer, compressor, resized, upright, .. } = self;
-        let (pixels, size) = shrunk_pixels(decoder, resizer, [resized, upright], bytes, encode.max_side_px())?;
-        let (width_px, height_px) = (size.width, size.height);
-        let (bytes, segments) = match encode {
-            Encode::Jpeg { quality, .. } => {
-                let jpeg = compressor.compress(pixels, size, quality, tile_index)?;
-                let segments = tile_index.and_then(|_| segments::offsets(&jpeg));
-                (jpeg, segments)
+        let header = decoder.header(bytes, true)?;
+        let size = shrunk(header.size, encode.max_side_px());
+        let turned = header.orientation.turn(size);
+        let keeps_pixels = size == header.size && header.orientation.is_upright();
+        let buffers = [resized, upright];
+        let bytes = if let Encode::Jpeg { quality, .. } = encode {
+            compressor.configure(quality, tile_index);
+            // Colours that stay where they are need not become RGB and YCbCr again, which takes time and rounds twice.
+            let planes = if keeps_pixels { decoder.quartered_planes(bytes) } else { None };
+            match planes {
+                Some(planes) => compressor.compress_planes(&planes, size)?,
+                None => compressor.compress(upright_rgb(decoder, resizer, buffers, bytes, &header, size)?, turned)?,
             }
-            Encode::Raw { .. } | Encode::Keep => {
-                let header = format!("P6 {width_px} {height_px} 255\n");
-                ([header.as_bytes(), pixels].concat(), None)
-            }
+        } else {
+            let header_line = format!("P6 {} {} 255\n", turned.width, turned.height);
+            let pixels = upright_rgb(decoder, resizer, buffers, bytes, &header, size)?;
+            [header_line.as_bytes(), pixels].concat()
         };
-        Ok(Some(Transcoded { bytes, width_px, height_px, segments }))
+        let segments = tile_index.and_then(|_| segments::offsets(&bytes));
+        Ok(Some(Transcoded { bytes, width_px: turned.width, height_px: turned.height, segments }))
     }
 
     /// Decodes a whole image, as it is stored, to RGB.
@@ -95,35 +101,33 @@ impl Transcoder {
     }
 }
 
-/// Decodes an image, shrinks it so that no side is longer than `max_side_px`, and turns it upright: `uint8 [height, width, 3]`
-/// and its size. `buffers` are for what comes between, and for the outcome where that is not what was decoded.
-fn shrunk_pixels<'a>(
+/// Decodes an image, shrinks it to `size`, and turns it upright: `uint8 [height, width, 3]`. `buffers` are for what comes
+/// between, and for the outcome where that is not what was decoded.
+fn upright_rgb<'a>(
     decoder: &'a mut Decoder,
     resizer: &mut Resizer,
     [resized, upright]: [&'a mut Vec<u8>; 2],
     bytes: &'a [u8],
-    max_side_px: Option<NonZeroU32>,
-) -> Result<(&'a [u8], Size), PipelineError> {
-    let header = decoder.header(bytes, true)?;
+    header: &Header,
+    size: Size,
+) -> Result<&'a [u8], PipelineError> {
     let whole = PixelBox::whole(header.size);
-    let size = shrunk(header.size, max_side_px);
-    let turned = header.orientation.turn(size);
     let stored = if size == header.size {
         // What keeps its size has the very pixels that every other program sees.
         decoder.whole(bytes)?.0
     } else {
-        let decoded = decoder.region(bytes, &header, whole, None)?;
+        let decoded = decoder.region(bytes, header, whole, None)?;
         let view = View { source: whole.into(), bounds: whole, flip: false };
         resized.resize(size.rgb_bytes(), 0);
         resizer.resize(&decoded, &view, size, DecodeMode::Exact, resized);
         resized
     };
     if header.orientation.is_upright() {
-        return Ok((stored, turned));
+        return Ok(stored);
     }
     upright.resize(size.rgb_bytes(), 0);
     header.orientation.apply(stored, size, upright);
-    Ok((upright, turned))
+    Ok(upright)
 }
 
 /// The size of the same shape whose longer side is `max_side_px`, unless it is that small already.

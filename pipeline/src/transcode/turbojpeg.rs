@@ -12,6 +12,7 @@ use turbojpeg_sys as tj;
 use crate::decode::MAX_IMAGE_PX;
 use crate::error::PipelineError;
 use crate::geometry::Size;
+use crate::jpeg::Planes;
 
 /// Scans of a progressive picture, and memory for its coefficients, as the decoder has them.
 const MAX_SCANS: c_int = 100;
@@ -32,22 +33,28 @@ impl Default for Compressor {
 }
 
 impl Compressor {
-    /// Compresses `uint8 [height, width, 3]` to a baseline JPEG, 4:2:0, with a restart marker after every `interval` MCUs.
-    pub(super) fn compress(
-        &mut self,
-        pixels: &[u8],
-        size: Size,
-        quality: NonZeroU8,
-        interval: Option<NonZeroU16>,
-    ) -> Result<Vec<u8>, PipelineError> {
+    /// What comes next is of this quality, with a restart marker after every `interval` MCUs.
+    pub(super) fn configure(&mut self, quality: NonZeroU8, interval: Option<NonZeroU16>) {
         self.0.set(tj::TJPARAM_TJPARAM_QUALITY, c_int::from(quality.get()));
         self.0.set(tj::TJPARAM_TJPARAM_RESTARTBLOCKS, interval.map_or(0, |mcus| c_int::from(mcus.get())));
-        let mut output = Output::new();
-        self.0
-            .compress(pixels, size, &mut output)
-            .map(|()| output.bytes().to_vec())
-            .map_err(|reason| PipelineError::Undecodable { format: "JPEG encoder", reason })
     }
+
+    /// Compresses `uint8 [height, width, 3]` to a baseline JPEG, 4:2:0.
+    pub(super) fn compress(&mut self, pixels: &[u8], size: Size) -> Result<Vec<u8>, PipelineError> {
+        finished(|output| self.0.compress(pixels, size, output))
+    }
+
+    /// Compresses the planes of a whole picture of this size, which must be 4:2:0.
+    pub(super) fn compress_planes(&mut self, planes: &Planes<'_>, size: Size) -> Result<Vec<u8>, PipelineError> {
+        finished(|output| self.0.compress_planes(planes, size, output))
+    }
+}
+
+fn finished(compress: impl FnOnce(&mut Output) -> Result<(), String>) -> Result<Vec<u8>, PipelineError> {
+    let mut output = Output::new();
+    compress(&mut output)
+        .map(|()| output.bytes().to_vec())
+        .map_err(|reason| PipelineError::Undecodable { format: "JPEG encoder", reason })
 }
 
 /// Transcodes JPEGs without decoding them.
@@ -147,6 +154,33 @@ impl Handle {
                 0,
                 size.height as c_int,
                 tj::TJPF_TJPF_RGB as c_int,
+                &raw mut output.start,
+                (&raw mut output.length).cast(),
+            )
+        };
+        self.check(status)
+    }
+
+    fn compress_planes(&mut self, planes: &Planes<'_>, size: Size, output: &mut Output) -> Result<(), String> {
+        assert!(planes.is_quartered(), "planes are 4:2:0");
+        // libjpeg-turbo rounds a size that is odd up, in luma, too.
+        let rounded = [size.width, size.height].map(|px| px.next_multiple_of(2) as usize);
+        for (plane, density) in planes.components.iter().zip([1, 2, 2]) {
+            let [width, height] = rounded.map(|px| px / density);
+            let samples = plane.row(0, 0).len();
+            assert!(width <= plane.stride && plane.stride * height <= samples, "planes hold the picture");
+        }
+        let starts = planes.components.map(|plane| plane.row(0, 0).as_ptr());
+        let strides = planes.components.map(|plane| plane.stride as c_int);
+        // SAFETY: each plane has as many rows and columns, so far apart, as are read of it, by the assertions. The output begins
+        // as null, so that the call allocates, and both of its fields outlive the call.
+        let status = unsafe {
+            tj::tj3CompressFromYUVPlanes8(
+                self.0.as_ptr(),
+                starts.as_ptr(),
+                size.width as c_int,
+                strides.as_ptr(),
+                size.height as c_int,
                 &raw mut output.start,
                 (&raw mut output.length).cast(),
             )
