@@ -331,6 +331,46 @@ def mosaicml():
     measure(name, "Pillow, bicubic", torch_loader(images, collate_fn=stack))
 
 
+def litdata_sample(sample):
+    encoded, label = sample
+    return {"jpeg": encoded, "label": label}
+
+
+def litdata():
+    from importlib.metadata import version
+
+    import litdata
+
+    folder = OPTIONS.temporary + "/lit"
+    with open(os.devnull, "w") as sink:
+        out, sys.stdout = sys.stdout, sink
+        litdata.optimize(
+            fn=litdata_sample, inputs=list(samples()), output_dir=folder, num_workers=OPTIONS.workers, chunk_bytes="16MB"
+        )
+        sys.stdout = out
+    transform = pillow_transform(OPTIONS.image_px)
+
+    class Images(litdata.StreamingDataset):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            return transform(pillow_decode(sample["jpeg"])), sample["label"]
+
+    loader = litdata.StreamingDataLoader(
+        Images(folder, shuffle=True),
+        batch_size=OPTIONS.batch_size,
+        num_workers=OPTIONS.workers,
+        persistent_workers=True,
+        multiprocessing_context="fork",  # writing has changed the default
+        collate_fn=stack,
+    )
+
+    def epoch():
+        for batch, _ in loader:
+            yield len(batch)
+
+    measure(f"LitData {version('litdata')}", "Pillow, bicubic", epoch)
+
+
 PEERS = {
     "torchvision-io": torchvision_io,
     "torchvision-pillow": torchvision_pillow,
@@ -341,6 +381,7 @@ PEERS = {
     "spdl": spdl,
     "webdataset": webdataset,
     "mosaicml": mosaicml,
+    "litdata": litdata,
 }
 
 

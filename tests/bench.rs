@@ -102,8 +102,8 @@ fn peers_that_are_not_installed_are_said_to_be() {
     let arguments = ["bench", "--data", "shards", "--workers", "1", "--epochs", "1", "--compare=nowhere", "--json"];
     let report = sandbox.succeed_json(&arguments);
     let peers = report["peers"].as_array().expect("peers");
-    assert_eq!(peers.iter().filter(|peer| peer["outcome"] == "missing").count(), 9, "{peers:?}");
-    assert_eq!(peers[9]["name"], "Patchstream, again");
+    assert_eq!(peers.iter().filter(|peer| peer["outcome"] == "missing").count(), 10, "{peers:?}");
+    assert_eq!(peers[10]["name"], "Patchstream, again");
 }
 
 /// Finds texts that are cut off or lie upon each other, and whatever is wider than its place.

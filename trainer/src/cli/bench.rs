@@ -19,8 +19,8 @@ the reads take so much longer (us, ms, s), fail@SHARE makes it fail as if the
 connection were lost, after which it is tried again. Without @SHARE a rule
 strikes every read.
 
---compare looks for torchvision, FFCV, DALI, tf.data, SPDL, WebDataset
-and MosaicML Streaming in PEERS/v_*/bin/python, or without PEERS in
+--compare looks for torchvision, FFCV, DALI, tf.data, SPDL, WebDataset,
+MosaicML Streaming and LitData in PEERS/v_*/bin/python, or without PEERS in
 python3, and runs what it finds on the same images, one after the other.")]
 pub(crate) struct BenchArgs {
     /// Data set made by `patchstream convert`, or images as they are: a folder, tars, Parquet, whatever `convert` takes

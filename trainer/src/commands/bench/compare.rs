@@ -15,7 +15,7 @@ use crate::commands::human_bytes;
 /// The script, so that the program is complete without the repository.
 const SCRIPT: &str = include_str!("../../../../benchmarks/peers.py");
 /// The script's names of the peers, and the environment in which each is looked for.
-const PEERS: [(&str, &str); 9] = [
+const PEERS: [(&str, &str); 10] = [
     ("torchvision-io", "v_torch"),
     ("torchvision-pillow", "v_torch"),
     ("ffcv-jpg", "v_ffcv"),
@@ -25,6 +25,7 @@ const PEERS: [(&str, &str); 9] = [
     ("spdl", "v_spdl"),
     ("webdataset", "v_wds"),
     ("mosaicml", "v_mds"),
+    ("litdata", "v_lit"),
 ];
 /// The script's exit code where the peer cannot be imported.
 const NOT_INSTALLED: i32 = 3;
