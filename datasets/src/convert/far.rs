@@ -15,13 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tempfile::TempDir;
 
-use super::LEDGER_FILE;
 use super::commit::{FinishedShard, FinishedUnit, ShardFile};
-use super::folder::RECORD_BYTES_MAX;
-use super::head::{Begun, HEAD_FILE, Head, Remains, Terms, UNITS};
+use super::head::{Begun, Head, Remains, Terms};
+use super::names::{HEAD_FILE, LEDGER_FILE, UNITS, is_ours, is_record, record_name, split_folder};
 use super::options::REST_SPLIT;
-use super::record::{UnitRecord, is_record, record_name};
-use super::staging::{check_same, is_ours, split_folder};
+use super::record::{RECORD_BYTES_MAX, UnitRecord};
 use crate::error::DatasetError;
 use crate::manifest::{MANIFEST_BYTES_MAX, MANIFEST_FILE, Manifest};
 use crate::remote::{Listed, RemoteFolder};
@@ -60,7 +58,7 @@ impl RemoteStaging {
             }
         } else if let Some(was) = &found.head {
             if remains == Remains::Resume {
-                check_same(&path(), &was.configuration, was.part, head)?;
+                head.check_same(&path(), &was.configuration, was.part)?;
                 resumes = true;
             } else if remains == Remains::Refuse && found.has_records() {
                 return Err(DatasetError::DestinationUnfinished { path: path() });
@@ -209,10 +207,10 @@ impl Found {
     /// Whether what lies there is what shall be made, or how it differs; nothing if that is not finished.
     fn finished(&self, path: &Path, head: &Head) -> Option<Result<(), DatasetError>> {
         if let Some(manifests) = &self.manifests {
-            return Some(manifests.iter().try_for_each(|was| check_same(path, was.conversion(), None, head)));
+            return Some(manifests.iter().try_for_each(|was| head.check_same(path, was.conversion(), None)));
         }
         let was = self.head.as_ref().filter(|was| self.has_whole_part(was))?;
-        Some(check_same(path, &was.configuration, was.part, head))
+        Some(head.check_same(path, &was.configuration, was.part))
     }
 
     fn has_whole_part(&self, head: &Head) -> bool {

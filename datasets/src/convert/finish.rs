@@ -8,12 +8,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::json;
 
-use super::LEDGER_FILE;
 use super::configuration::SPLIT_KEY;
 use super::folder::Folder;
 use super::head::Head;
+use super::names::{LEDGER_FILE, shard_name, split_folder};
 use super::record::{LeftOutKind, UnitRecord};
-use super::staging::{shard_name, split_folder};
+
 use crate::error::DatasetError;
 use crate::examine::PixelAverage;
 use crate::manifest::{MANIFEST_FILE, Manifest, PixelStats};

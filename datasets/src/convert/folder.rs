@@ -8,15 +8,13 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::commit::ShardFile;
-use super::head::{HEAD_FILE, Head, UNITS};
-use super::record::{UnitRecord, record_name};
+use super::head::Head;
+use super::names::{HEAD_FILE, UNITS, record_name};
+use super::record::{RECORD_BYTES_MAX, UnitRecord};
 use crate::error::DatasetError;
 use crate::location::path_here;
 use crate::manifest::MANIFEST_BYTES_MAX;
 use crate::remote::{RemoteFolder, is_remote};
-
-/// No record is larger: it has a few bytes for each image of a shard.
-pub(super) const RECORD_BYTES_MAX: u64 = 1 << 30;
 
 pub(super) enum Folder {
     Here(PathBuf),

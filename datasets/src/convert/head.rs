@@ -5,12 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::configuration::difference;
 use super::options::Part;
-
-/// The folder of the records, inside the one that is being written.
-pub(super) const UNITS: &str = "units";
-/// What is being made, inside of [`UNITS`].
-pub(super) const HEAD_FILE: &str = "conversion.json";
+use crate::error::DatasetError;
 
 /// What is being made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +26,25 @@ pub(super) struct Head {
     pub(super) units: u32,
     /// Images in all parts together.
     pub(super) images: u64,
+}
+
+impl Head {
+    /// # Errors
+    ///
+    /// If what lies at `destination`, made with the configuration `was`, is something else.
+    pub(super) fn check_same(&self, destination: &Path, was: &Value, part: Option<Part>) -> Result<(), DatasetError> {
+        let differs = |option: String, was: String, is: String| {
+            Err(DatasetError::DestinationDiffers { path: destination.to_owned(), option, was, is })
+        };
+        if let Some(found) = difference(was, &self.configuration) {
+            return differs(found.option, found.was, found.is);
+        }
+        if part == self.part {
+            return Ok(());
+        }
+        let text = |part: Option<Part>| part.map_or_else(|| "not given".to_owned(), |part| part.to_string());
+        differs("--part".to_owned(), text(part), text(self.part))
+    }
 }
 
 /// What becomes of the remains of an interrupted conversion.

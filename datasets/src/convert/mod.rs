@@ -21,6 +21,7 @@ mod folder;
 mod head;
 mod look;
 mod merge;
+mod names;
 mod options;
 mod plan;
 mod readers;
@@ -38,6 +39,7 @@ use std::thread;
 
 pub use self::finish::ConvertReport;
 pub use self::merge::{MergeOptions, merge};
+pub use self::names::LEDGER_FILE;
 pub use self::options::{Check, ConvertOptions, Encode, OnBad, Order, Part, Split};
 
 use self::commit::Committer;
@@ -57,10 +59,6 @@ use crate::examine::ImageExaminer;
 use crate::location::path_here;
 use crate::random::RandomStream;
 use crate::sources::ImageSource;
-
-/// The list of images that were left out, inside a data set: one JSON object a line, with `kind` (`bad`, `small` or
-/// `duplicate`), `source`, `reason` and `xxh3`.
-pub const LEDGER_FILE: &str = "quarantine.jsonl";
 
 /// How far a conversion or a verification is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

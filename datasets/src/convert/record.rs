@@ -7,10 +7,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::staging::{shard_path, write_whole};
+use super::names::{record_name, shard_path};
+use super::staging::write_whole;
 use crate::error::DatasetError;
 use crate::examine::PixelAverage;
 use crate::manifest::RowGroupEntry;
+
+/// No record is larger: it has a few bytes for each image of a shard.
+pub(super) const RECORD_BYTES_MAX: u64 = 1 << 30;
 
 /// A finished unit.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -150,17 +154,6 @@ impl GroupRecord {
         let &GroupRecord { offset, length, rows, image_bytes, xxh3 } = self;
         RowGroupEntry { file: file.clone(), offset, length, rows, image_bytes, xxh3, first_sample_id: 0, row_group: 0 }
     }
-}
-
-/// Whether this is the path of a record.
-pub(super) fn is_record(path: &Path) -> bool {
-    let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-    path.extension().is_some_and(|extension| extension == "json") && stem.parse::<u32>().is_ok()
-}
-
-/// The name of the record of a unit.
-pub(super) fn record_name(unit: u32) -> String {
-    format!("{unit:05}.json")
 }
 
 mod hexadecimal {

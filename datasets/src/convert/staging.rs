@@ -11,15 +11,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use serde_json::Value;
 
-use super::LEDGER_FILE;
 use super::commit::{FinishedShard, FinishedUnit, ShardFile};
-use super::configuration::difference;
 use super::folder::Folder;
-use super::head::{Begun, HEAD_FILE, Head, Remains, Terms, UNITS};
-use super::options::Part;
-use super::record::{UnitRecord, is_record};
+use super::head::{Begun, Head, Remains, Terms};
+use super::names::{HEAD_FILE, UNITS, is_ours, is_record};
+use super::record::UnitRecord;
 use crate::error::DatasetError;
 use crate::manifest::{MANIFEST_FILE, Manifest};
 
@@ -82,7 +79,7 @@ impl Staging {
     fn prepare(&self, head: &Head, remains: Remains) -> Result<(), DatasetError> {
         match read_head(&self.partial)? {
             Some(found) if remains == Remains::Resume => {
-                return check_same(&self.destination, &found.configuration, found.part, head);
+                return head.check_same(&self.destination, &found.configuration, found.part);
             }
             // Without a finished unit nothing is lost by beginning anew.
             Some(_) if remains == Remains::Refuse && self.count_records() > 0 => {
@@ -195,21 +192,6 @@ impl Staging {
     }
 }
 
-/// Where the shard of a split lies in the folder.
-pub(super) fn shard_path(splits: &[String], split: usize, unit: u32) -> PathBuf {
-    split_folder(splits.len(), &splits[split]).join(shard_name(&splits[split], unit))
-}
-
-/// A shard is named as its split, because Hugging Face `datasets` then takes such files, and only them, for the data.
-pub(super) fn shard_name(split: &str, unit: u32) -> String {
-    format!("{split}-{unit:05}.parquet")
-}
-
-/// The folder of a split's data set: all of it where nothing is split.
-pub(super) fn split_folder(splits: usize, name: &str) -> PathBuf {
-    if splits > 1 { PathBuf::from(name) } else { PathBuf::new() }
-}
-
 /// What a folder that is being written, or holds a part, is meant to be.
 fn read_head(folder: &Path) -> Result<Option<Head>, DatasetError> {
     Folder::Here(folder.to_owned()).head()
@@ -243,8 +225,8 @@ fn is_finished(destination: &Path, head: &Head, overwrite: bool) -> Result<bool,
         Manifest::parse(Bytes::from(bytes), &path.to_string_lossy()).ok()
     });
     let same = match (manifest, read_head(destination)?) {
-        (Some(manifest), _) => check_same(destination, manifest.conversion(), None, head),
-        (None, Some(found)) => check_same(destination, &found.configuration, found.part, head),
+        (Some(manifest), _) => head.check_same(destination, manifest.conversion(), None),
+        (None, Some(found)) => head.check_same(destination, &found.configuration, found.part),
         (None, None) => return Ok(false),
     };
     if same.is_ok() && head.part.is_none() && exists(&destination.join(UNITS))? {
@@ -252,20 +234,6 @@ fn is_finished(destination: &Path, head: &Head, overwrite: bool) -> Result<bool,
         fs_err::remove_dir_all(destination.join(UNITS))?;
     }
     if overwrite { Ok(same.is_ok()) } else { same.map(|()| true) }
-}
-
-pub(super) fn check_same(destination: &Path, was: &Value, part: Option<Part>, head: &Head) -> Result<(), DatasetError> {
-    let differs = |option: String, was: String, is: String| {
-        Err(DatasetError::DestinationDiffers { path: destination.to_owned(), option, was, is })
-    };
-    if let Some(found) = difference(was, &head.configuration) {
-        return differs(found.option, found.was, found.is);
-    }
-    if part == head.part {
-        return Ok(());
-    }
-    let text = |part: Option<Part>| part.map_or_else(|| "not given".to_owned(), |part| part.to_string());
-    differs("--part".to_owned(), text(part), text(head.part))
 }
 
 /// What may be replaced is a data set with nothing else in its folder.
@@ -312,15 +280,6 @@ fn check_contents(folder: &Path, splits: &[PathBuf]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Whether a file or folder is called like what a conversion writes.
-pub(super) fn is_ours(name: &str) -> bool {
-    let is_shard = name
-        .strip_suffix(".parquet")
-        .and_then(|stem| stem.rsplit_once('-'))
-        .is_some_and(|(_, number)| number.len() >= 5 && number.bytes().all(|byte| byte.is_ascii_digit()));
-    is_shard || [MANIFEST_FILE, LEDGER_FILE, UNITS].contains(&name)
 }
 
 /// Makes the folder `partial` if it is missing, and takes the lock on it.

@@ -8,11 +8,11 @@ use crossbeam::channel::Sender;
 use super::Progress;
 use super::commit::{FinishedShard, FinishedUnit, Job, ShardFile};
 use super::look::{GoodImage, Looked, UnfitImage};
+use super::names::shard_path;
 use super::options::{ConvertOptions, OnBad};
 use super::plan::{GroupCutter, Plan};
 use super::record::{LeftOut, LeftOutKind, RowKey, SplitRecord, UnitRecord};
 use super::shards::{Row, Shard, ShardFormat};
-use super::staging::shard_path;
 use crate::error::DatasetError;
 use crate::sources::ImageSource;
 
