@@ -78,12 +78,6 @@ impl Bits {
     }
 }
 
-/// Whether everything up to the byte `end` lies before `position` but for less than a byte of ones (T.81 F.1.2.3).
-pub(super) fn is_at(position: usize, end: usize, data: &[u8]) -> bool {
-    let left = (end * 8).wrapping_sub(position);
-    left < 8 && (left == 0 || Window::at(data, position).peek() >> (64 - left) == (1 << left) - 1)
-}
-
 /// Eight bytes of the data; with the padding there, they are always found.
 #[inline(always)]
 fn load(data: &[u8], start: usize) -> u64 {

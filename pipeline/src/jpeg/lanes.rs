@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::bits::Window;
-use super::entropy::{Block, Source, decode_dc, decode_two, finish_block};
+use super::entropy::{Block, decode_dc, decode_two, finish_block};
 use super::huffman::HuffmanTable;
 use super::refusal::Damage;
 use super::scan::{BlockSink, Place, Scan, Walk, finish_segment};
@@ -170,7 +170,7 @@ fn next_block<'a>(
             block.0[0] = *prediction as i16;
             return Ok(Some(Cursor { position, ac: tables.ac, index: 0 }));
         }
-        finish_segment(&lane.walk, position, Source { data, end: lane.end })?;
+        finish_segment(&lane.walk, position, lane.end)?;
         let Some((number, bytes)) = segments.next() else { return Ok(None) };
         lane.walk = Walk::new(scan.region, number);
         lane.end = bytes.end;

@@ -69,7 +69,7 @@ pub enum Damage {
     /// Bits that no Huffman code begins with, or more than 63 AC coefficients in a block.
     #[error("bits that are no valid block of coefficients")]
     Block,
-    /// A restart segment or the scan goes on after its last block, or its last byte is not filled with ones.
+    /// A restart segment or the scan goes on after its last block.
     #[error("data left over at the end of a segment")]
     Leftover,
     /// A restart marker is missing or out of turn.

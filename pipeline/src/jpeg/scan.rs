@@ -1,7 +1,7 @@
 //! Walking through the MCUs of the scan (T.81 A.2, F.2.1, E.2.4).
 
 use super::PlaneBuffer;
-use super::bits::{Bits, is_at};
+use super::bits::Bits;
 use super::entropy::{Block, BlockTables, Source, decode_block, skip_block};
 use super::idct::idct_flat;
 use super::kernels::Kernels;
@@ -117,12 +117,13 @@ impl Walk {
     }
 }
 
-/// Checks what there is to check behind the last block of a walk, after so many bits of the data.
-pub(super) fn finish_segment(walk: &Walk, position: usize, source: Source<'_>) -> Result<(), Damage> {
-    if position > source.end * 8 {
+/// Checks what there is to check behind the last block of a walk, after so many bits of data that end at the byte `end`.
+pub(super) fn finish_segment(walk: &Walk, position: usize, end: usize) -> Result<(), Damage> {
+    if position > end * 8 {
         return Err(Damage::Truncated);
     }
-    if walk.is_complete && !is_at(position, source.end, source.data) {
+    // The bits that fill the last byte should be ones (T.81 F.1.2.3), but some cameras make them zeros.
+    if walk.is_complete && end * 8 - position >= 8 {
         return Err(Damage::Leftover);
     }
     Ok(())
@@ -149,5 +150,5 @@ fn decode_segment(
             skip_block(&mut bits, source, tables, prediction)?;
         }
     }
-    finish_segment(&walk, bits.position(), source)
+    finish_segment(&walk, bits.position(), source.end)
 }
