@@ -7,7 +7,7 @@
 
 #![no_main]
 
-#[allow(unused_imports, reason = "the crate's users need more of it")]
+#[allow(unused_imports, dead_code, reason = "the crate's users need more of it")]
 #[path = "../../src/jpeg/mod.rs"]
 mod jpeg;
 
