@@ -20,6 +20,10 @@ fn sources_that_are_no_image_data_set() {
     check("source_empty", &sandbox, &["convert", "empty", "shards"]);
     sandbox.write("texts/README.md", b"hello");
     check("source_without_images", &sandbox, &["convert", "texts", "shards"]);
+    sandbox.write("list.csv", b"where\x1b[2J,what\nphoto.jpg,cat\n");
+    check("list_without_paths", &sandbox, &["convert", "list.csv", "shards"]);
+    sandbox.write("list.csv", b"path,what\nphoto.jpg,cat,dog\n");
+    check("list_with_odd_rows", &sandbox, &["convert", "list.csv", "shards"]);
     assert!(!sandbox.path("shards").exists());
 }
 

@@ -1,6 +1,9 @@
 //! What can go wrong with a data set.
 
+mod excerpt;
 mod hints;
+
+pub(crate) use self::excerpt::{listed, shortened};
 
 use std::io;
 use std::path::PathBuf;

@@ -23,11 +23,12 @@ use serde::Serialize;
 
 use crate::cli::FeatureArgs;
 use crate::evaluation::features::FeatureOptions;
+use crate::printable::printable;
 
 /// Writes a result to standard output.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(printable(text).as_bytes())?;
     Ok(out.flush()?)
 }
 

@@ -11,6 +11,7 @@ mod evaluation;
 mod exchange;
 mod logging;
 mod picture;
+mod printable;
 mod report;
 mod settings;
 mod synthetic;

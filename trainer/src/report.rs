@@ -8,6 +8,8 @@ use patchstream_datasets::DatasetError;
 use patchstream_model::ModelError;
 use patchstream_pipeline::PipelineError;
 
+use crate::printable::printable;
+
 /// The user's mistake, found by the trainer itself.
 #[derive(Debug)]
 pub(crate) struct UserError {
@@ -53,7 +55,7 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
         text.push_str(&format!("hint: {hint}\n"));
     }
     // If standard error is closed, there is nobody left to tell.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = std::io::stderr().write_all(printable(&text).as_bytes());
     ExitCode::from(1)
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::SourceOptions;
 use super::blob::Blob;
-use crate::error::DatasetError;
+use crate::error::{DatasetError, listed};
 
 /// Columns with these names are taken for images where nothing else tells.
 const IMAGE_NAMES: [&str; 6] = ["image", "img", "jpg", "jpeg", "png", "webp"];
@@ -34,7 +34,7 @@ pub(super) fn choose_columns(blob: &Blob, schema: &Schema, options: &SourceOptio
         let at = names.iter().find_map(|name| schema.index_of(name).ok())?;
         fits(schema.field(at).data_type()).then_some(at)
     };
-    let all = || schema.fields().iter().map(|field| format!("`{}`", field.name())).collect::<Vec<_>>().join(", ");
+    let all = || listed(schema.fields().iter().map(|field| field.name().as_str()));
     let column = |option: &'static str, name: &str, fits: fn(&DataType) -> bool, kinds: &str| {
         let at = schema.index_of(name).map_err(|_| DatasetError::InvalidOption {
             option,

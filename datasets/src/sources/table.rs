@@ -10,7 +10,7 @@ use polars::prelude::{
 use super::SourceOptions;
 use super::blob::Blob;
 use super::pieces::{Piece, Pieces, Take};
-use crate::error::DatasetError;
+use crate::error::{DatasetError, listed, shortened};
 use crate::guard::guarded;
 
 /// Columns with these names are taken for paths, in this order.
@@ -131,7 +131,7 @@ fn each_record<T>(
     let read = |text: &[u8]| {
         guarded(|| {
             let read = read(text).map_err(|error| error.to_string());
-            read.map_err(|reason| reason.lines().next().unwrap_or_default().to_owned())
+            read.map_err(|reason| shortened(reason.lines().next().unwrap_or_default()))
         })
     };
     read(piece.text).map_err(|reason| {
@@ -208,7 +208,7 @@ fn choose(names: &[String], wanted: Option<&str>, known: &[&str]) -> Option<Stri
 /// The error about a column that was asked for, or about none that is called like paths.
 fn no_column(blob: &Blob, option: &'static str, wanted: Option<&str>, names: &[String]) -> DatasetError {
     let path = blob.path();
-    let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let names = listed(names.iter().map(String::as_str));
     if let Some(wanted) = wanted {
         let reason = format!("`{}` has no column `{wanted}`, only {names}", path.display());
         return DatasetError::InvalidOption { option, reason };

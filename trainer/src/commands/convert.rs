@@ -103,10 +103,11 @@ fn encode(arguments: &ConvertArgs) -> anyhow::Result<Encode> {
 /// What was made, for a person.
 pub(super) fn describe(destination: &Path, report: &ConvertReport) -> String {
     let mut text = format!(
-        "{}: {}, {} classes, {} in {} of {}\n",
+        "{}: {}, {} class{}, {} in {} of {}\n",
         destination.display(),
         count(report.rows, "image"),
         report.classes,
+        if report.classes == 1 { "" } else { "es" },
         human_bytes(report.image_bytes),
         count(report.row_groups, "row group"),
         count(report.shards, "shard"),
