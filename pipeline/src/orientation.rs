@@ -70,17 +70,39 @@ impl Orientation {
 
     /// Turns the RGB picture `stored` of size `size` upright, into `upright`, which has as many bytes.
     pub(crate) fn apply(self, stored: &[u8], size: Size, upright: &mut [u8]) {
-        let Size { width, height } = self.turn(size);
+        let width = self.turn(size).width as usize;
         let (pixels, _) = stored.as_chunks::<3>();
         let (upright, _) = upright.as_chunks_mut::<3>();
-        for (y, row) in upright.chunks_exact_mut(width as usize).enumerate() {
-            let y = if self.mirror_y { height as usize - 1 - y } else { y };
+        for (y, row) in upright.chunks_exact_mut(width).enumerate() {
             for (x, pixel) in row.iter_mut().enumerate() {
-                let x = if self.mirror_x { width as usize - 1 - x } else { x };
-                let (from_x, from_y) = if self.transpose { (y, x) } else { (x, y) };
-                *pixel = pixels[from_y * size.width as usize + from_x];
+                *pixel = pixels[self.stored_index(x, y, size)];
             }
         }
+    }
+
+    /// The same in the memory of the stored picture, for large ones: slower, since pixels are followed from place to place.
+    pub(crate) fn apply_in_place(self, pixels: &mut [u8], size: Size) {
+        let width = self.turn(size).width as usize;
+        let (pixels, _) = pixels.as_chunks_mut::<3>();
+        let mut is_done = vec![0_u64; pixels.len().div_ceil(64)];
+        for first in 0..pixels.len() {
+            let (first_pixel, mut at) = (pixels[first], first);
+            while is_done[at / 64] >> (at % 64) & 1 == 0 {
+                is_done[at / 64] |= 1 << (at % 64);
+                let from = self.stored_index(at % width, at / width, size);
+                pixels[at] = if from == first { first_pixel } else { pixels[from] };
+                at = from;
+            }
+        }
+    }
+
+    /// Which pixel of a stored picture of this size stands at a place of the upright one.
+    fn stored_index(self, x: usize, y: usize, size: Size) -> usize {
+        let Size { width, height } = self.turn(size);
+        let y = if self.mirror_y { height as usize - 1 - y } else { y };
+        let x = if self.mirror_x { width as usize - 1 - x } else { x };
+        let (from_x, from_y) = if self.transpose { (y, x) } else { (x, y) };
+        from_y * size.width as usize + from_x
     }
 }
 
@@ -108,6 +130,21 @@ mod tests {
             assert_eq!(orientation.turn(size).width, expected.width());
             orientation.followed_by_flip(true).apply(&stored, size, &mut upright);
             assert_eq!(upright, expected.fliph().as_bytes(), "orientation {exif}, mirrored");
+        }
+    }
+
+    #[test]
+    fn turning_in_place_gives_the_same_pixels() {
+        for (width, height) in [(1, 1), (1, 4), (3, 2), (5, 7), (16, 9), (8, 8)] {
+            let size = Size { width, height };
+            let stored: Vec<u8> = (0..size.rgb_bytes()).map(|byte| (byte * 7 % 251) as u8).collect();
+            for exif in 1..=8 {
+                let orientation = Orientation::from_exif(exif);
+                let (mut upright, mut turned) = (vec![0; stored.len()], stored.clone());
+                orientation.apply(&stored, size, &mut upright);
+                orientation.apply_in_place(&mut turned, size);
+                assert_eq!(turned, upright, "orientation {exif} of {width} x {height}");
+            }
         }
     }
 

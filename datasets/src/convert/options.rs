@@ -13,8 +13,8 @@ use crate::error::DatasetError;
 use crate::manifest::GROUP_BYTES_MAX;
 use crate::schema::Layout;
 
-/// Pixels that a side of a raw image may have, so that a few of them fit into memory.
-const RAW_SIDE_PX_MAX: u32 = 8192;
+/// Pixels that a side of a raw image may have, so that making one of the largest pictures takes less than 500 MiB.
+const RAW_SIDE_PX_MAX: u32 = 2048;
 
 /// How images are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -188,7 +188,7 @@ fn options_that_cannot_be_are_refused() {
     let raw = |side, zstd_level| Encode::Raw { max_side_px: NonZeroU32::new(side).unwrap(), zstd_level };
     let jpeg = Encode::Jpeg { max_side_px: None, quality: 101.try_into().unwrap() };
     check(ConvertOptions { encode: jpeg, ..small_options() }, "expected 1 to 100, got 101");
-    check(ConvertOptions { encode: raw(9000, None), ..small_options() }, "expected at most 8192 pixels");
+    check(ConvertOptions { encode: raw(2049, None), ..small_options() }, "expected at most 2048 pixels");
     check(ConvertOptions { encode: raw(256, Some(23)), ..small_options() }, "expected 1 to 22, got 23");
     let tile_index = NonZeroU16::new(8);
     check(ConvertOptions { encode: raw(256, None), tile_index, ..small_options() }, "no restart segments");

@@ -160,6 +160,18 @@ impl Decoder {
         Ok((pixels, header.size))
     }
 
+    /// The same, and turned upright, in the memory of the stored picture. `header` was read from `bytes` just before.
+    pub(crate) fn whole_upright<'a>(&'a mut self, bytes: &'a [u8], header: &Header) -> Result<&'a [u8], PipelineError> {
+        if header.orientation.is_upright() {
+            return Ok(self.whole(bytes)?.0);
+        }
+        // Raw pixels of a file, which are only lent, have no orientation.
+        let (_, size) = self.whole(bytes)?;
+        let pixels = &mut self.pixels[..size.rgb_bytes()];
+        header.orientation.apply_in_place(pixels, size);
+        Ok(pixels)
+    }
+
     /// Decodes at least the pixels of `wanted` to RGB, and gives back which box of the picture that is.
     fn rgb<'a>(
         &'a mut self,

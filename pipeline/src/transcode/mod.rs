@@ -111,22 +111,20 @@ fn upright_rgb<'a>(
     header: &Header,
     size: Size,
 ) -> Result<&'a [u8], PipelineError> {
-    let whole = PixelBox::whole(header.size);
-    let stored = if size == header.size {
+    if size == header.size {
         // What keeps its size has the very pixels that every other program sees.
-        decoder.whole(bytes)?.0
-    } else {
-        let decoded = decoder.region(bytes, header, whole, None)?;
-        let view = View { source: whole.into(), bounds: whole, flip: false };
-        resized.resize(size.rgb_bytes(), 0);
-        resizer.resize(&decoded, &view, size, DecodeMode::Exact, resized);
-        resized
-    };
+        return decoder.whole_upright(bytes, header);
+    }
+    let whole = PixelBox::whole(header.size);
+    let decoded = decoder.region(bytes, header, whole, None)?;
+    let view = View { source: whole.into(), bounds: whole, flip: false };
+    resized.resize(size.rgb_bytes(), 0);
+    resizer.resize(&decoded, &view, size, DecodeMode::Exact, resized);
     if header.orientation.is_upright() {
-        return Ok(stored);
+        return Ok(resized);
     }
     upright.resize(size.rgb_bytes(), 0);
-    header.orientation.apply(stored, size, upright);
+    header.orientation.apply(resized, size, upright);
     Ok(upright)
 }
 

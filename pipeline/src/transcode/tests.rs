@@ -100,6 +100,14 @@ fn images_are_shrunk_upright_and_in_shape() {
     assert_eq!((size.width, size.height), (new.width_px, new.height_px));
     assert!(std::ptr::eq(pixels, &raw const new.bytes[new.bytes.len() - pixels.len()..]), "raw pixels are not copied");
 
+    let as_it_is = Encode::Jpeg { max_side_px: None, quality: 95.try_into().unwrap() };
+    let new = transcoder.transcode(&rotated, as_it_is, None).unwrap().unwrap();
+    let mut decoder = Decoder::default();
+    let header = decoder.header(&rotated, true).unwrap();
+    let mut expected = vec![0; header.size.rgb_bytes()];
+    header.orientation.apply(decoder.whole(&rotated).unwrap().0, header.size, &mut expected);
+    assert!(new.height_px > new.width_px && psnr_db(&expected, Decoder::default().whole(&new.bytes).unwrap().0) > 35.0);
+
     let tiny = fs_err::read(data("odd/tiny_9x7.jpg")).unwrap();
     let new = transcoder.transcode(&tiny, raw, None).unwrap().unwrap();
     assert_eq!((new.width_px, new.height_px), (9, 7), "small images are not enlarged");
