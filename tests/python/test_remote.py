@@ -275,7 +275,8 @@ def test_killed_conversions_from_buckets_are_resumed(server, many, tmp_path):
 
         proxy = FaultyProxy(server, seen=kill_at)
         process = start(proxy.port, *arguments, "--resume")
-        assert finish(process).returncode == -9
+        # How much was committed before the last kill is a matter of luck, so there may be less left to read.
+        assert finish(process).returncode == (-9 if len(read) >= moment else 0)
         proxy.close()
     succeed(server, *arguments, "--resume")
     patchstream("convert", many, tmp_path / "expected", *SMALL)
