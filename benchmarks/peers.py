@@ -9,6 +9,7 @@ with 3 if the peer is not installed.
 """
 
 import argparse
+import contextlib
 import glob
 import json
 import os
@@ -150,10 +151,8 @@ def ffcv(mode):
     path = OPTIONS.temporary + "/set.beton"
     image = RGBImageField(write_mode=mode, max_resolution=500, jpeg_quality=90)
     writer = DatasetWriter(path, {"image": image, "label": IntField()}, num_workers=OPTIONS.workers)
-    with open(os.devnull, "w") as sink:
-        out, sys.stdout = sys.stdout, sink
+    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
         writer.from_indexed_dataset(ImageFolder(OPTIONS.images), chunksize=100)
-        sys.stdout = out
     crop = RandomResizedCropRGBImageDecoder((OPTIONS.image_px,) * 2, scale=(0.2, 1.0), ratio=(3 / 4, 4 / 3))
     loader = Loader(
         path,
@@ -342,12 +341,8 @@ def litdata():
     import litdata
 
     folder = OPTIONS.temporary + "/lit"
-    with open(os.devnull, "w") as sink:
-        out, sys.stdout = sys.stdout, sink
-        litdata.optimize(
-            fn=litdata_sample, inputs=list(samples()), output_dir=folder, num_workers=OPTIONS.workers, chunk_bytes="16MB"
-        )
-        sys.stdout = out
+    with open(os.devnull, "w") as sink, contextlib.redirect_stdout(sink):
+        litdata.optimize(litdata_sample, list(samples()), folder, num_workers=OPTIONS.workers, chunk_bytes="16MB")
     transform = pillow_transform(OPTIONS.image_px)
 
     class Images(litdata.StreamingDataset):
@@ -355,14 +350,10 @@ def litdata():
             sample = super().__getitem__(index)
             return transform(pillow_decode(sample["jpeg"])), sample["label"]
 
-    loader = litdata.StreamingDataLoader(
-        Images(folder, shuffle=True),
-        batch_size=OPTIONS.batch_size,
-        num_workers=OPTIONS.workers,
-        persistent_workers=True,
-        multiprocessing_context="fork",  # writing has changed the default
-        collate_fn=stack,
-    )
+    # Writing has changed how processes are started by default.
+    how = {"num_workers": OPTIONS.workers, "persistent_workers": True, "multiprocessing_context": "fork"}
+    images = Images(folder, shuffle=True)
+    loader = litdata.StreamingDataLoader(images, batch_size=OPTIONS.batch_size, collate_fn=stack, **how)
 
     def epoch():
         for batch, _ in loader:
