@@ -80,7 +80,8 @@ impl Orientation {
         }
     }
 
-    /// The same in the memory of the stored picture, for large ones: slower, since pixels are followed from place to place.
+    /// The same in the memory of the stored picture, so that a large one is not held twice. It is slower, since pixels are followed
+    /// from place to place.
     pub(crate) fn apply_in_place(self, pixels: &mut [u8], size: Size) {
         let width = self.turn(size).width as usize;
         let (pixels, _) = pixels.as_chunks_mut::<3>();

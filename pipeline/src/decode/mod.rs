@@ -144,9 +144,12 @@ impl Decoder {
     }
 
     /// The planes of a whole JPEG whose chroma has half the width and height; nothing for all else, and what our decoder refuses.
-    pub(crate) fn quartered_planes(&mut self, bytes: &[u8]) -> Option<Planes<'_>> {
-        let size = jpeg::image_size(bytes).ok().filter(|_| jpeg::is_quartered(bytes))?;
-        self.jpeg.decode(bytes, PixelBox::whole(size), None).ok()?;
+    /// `header` was read from `bytes` just before.
+    pub(crate) fn quartered_planes(&mut self, bytes: &[u8], header: &Header) -> Option<Planes<'_>> {
+        if !jpeg::is_quartered(bytes) {
+            return None;
+        }
+        self.jpeg.decode(bytes, PixelBox::whole(header.size), None).ok()?;
         Some(self.jpeg.planes())
     }
 

@@ -71,7 +71,7 @@ pub fn image_size(bytes: &[u8]) -> Result<Size, Refusal> {
     Ok(Size { width: header.width_px, height: header.height_px })
 }
 
-/// Whether chroma has a sample for two by two pixels (4:2:0), in a file of which [`image_size`] tells the size.
+/// Whether this is a file for us in which chroma has a sample for two by two pixels (4:2:0).
 pub(crate) fn is_quartered(bytes: &[u8]) -> bool {
     markers::read_header(bytes).is_ok_and(|header| header.sampling == Sampling::HalfBoth)
 }

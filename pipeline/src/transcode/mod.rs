@@ -56,7 +56,7 @@ impl Transcoder {
         let bytes = if let Encode::Jpeg { quality, .. } = encode {
             compressor.configure(quality, tile_index);
             // Colours that stay where they are need not become RGB and YCbCr again, which takes time and rounds twice.
-            let planes = if keeps_pixels { decoder.quartered_planes(bytes) } else { None };
+            let planes = if keeps_pixels { decoder.quartered_planes(bytes, &header) } else { None };
             match planes {
                 Some(planes) => compressor.compress_planes(&planes, size)?,
                 None => compressor.compress(upright_rgb(decoder, resizer, buffers, bytes, &header, size)?, turned)?,

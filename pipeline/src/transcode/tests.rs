@@ -128,7 +128,8 @@ fn planes_are_compressed_with_less_loss_than_rgb() {
     let mut sizes = Vec::new();
     for (path, original) in jpegs() {
         let (rgb, size) = Decoder::default().whole(&original).map(|(rgb, size)| (rgb.to_vec(), size)).unwrap();
-        let Some(planes) = decoder.quartered_planes(&original) else { continue };
+        let header = decoder.header(&original, false).unwrap();
+        let Some(planes) = decoder.quartered_planes(&original, &header) else { continue };
         sizes.push([size.width, size.height]);
         let jpegs = [compressor.compress_planes(&planes, size), compressor.compress(&rgb, size)].map(Result::unwrap);
         let [planes_db, rgb_db] = jpegs.map(|jpeg| psnr_db(&rgb, Decoder::default().whole(&jpeg).unwrap().0));
