@@ -37,6 +37,7 @@ mod header;
 mod local;
 mod location;
 mod pages;
+mod ratio;
 mod remote;
 mod store;
 #[cfg(test)]

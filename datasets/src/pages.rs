@@ -11,7 +11,7 @@ use bytes::Bytes;
 use parquet::errors::ParquetError;
 use parquet::file::reader::{ChunkReader, Length};
 
-use crate::sources::unpacked_bytes_max;
+use crate::ratio::unpacked_bytes_max;
 
 /// Old writers put whole values into the statistics of a page, which may be images.
 const HEADER_BYTES_MAX: u64 = 64 << 20;

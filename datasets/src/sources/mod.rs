@@ -34,7 +34,6 @@ pub use self::detect::open;
 pub use self::failure::ReadFailure;
 pub use self::folder::FolderSource;
 pub use self::split::ALL_SPLITS;
-pub(crate) use self::unpack::unpacked_bytes_max;
 
 /// Images that have been listed and can be read in any order, from several threads at once.
 ///

@@ -21,11 +21,12 @@ use super::catalog::{Catalog, Container, Content, Image, Images};
 use super::labels::{LabelIndex, LabelTable};
 use super::parquet_columns::{Columns, choose_columns};
 use super::spool::Spool;
-use super::unpack::{unpacked_bytes_max, unpacks_too_far};
+use super::unpack::unpacks_too_far;
 use super::{SourceFormat, SourceOptions};
 use crate::error::DatasetError;
 use crate::guard::guarded;
 use crate::pages::{CheckedPages, checked_metadata};
+use crate::ratio::unpacked_bytes_max;
 
 /// Rows are decoded a few at a time, so that these stay below about so many bytes.
 const BATCH_BYTES: u64 = 16 << 20;

@@ -4,11 +4,8 @@ use std::io::{self, Read};
 
 use super::blob::{Blob, BlobReader};
 use crate::error::DatasetError;
+use crate::ratio::unpacked_bytes_max;
 
-/// Images hardly compress, so what unpacks to more than this many times its size, beyond some leeway, is made to harm.
-const RATIO_MAX: u64 = 64;
-/// Small files may unpack to this much, whatever their size: sixty thousand images of MNIST in zeros are 47 MB.
-const LEEWAY_BYTES: u64 = 64 << 20;
 /// Back references reach at most 2 to this power of bytes, which is what is kept in memory; the limit of `zstd` itself.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
@@ -29,11 +26,6 @@ impl Compression {
             _ => Compression::None,
         })
     }
-}
-
-/// How many bytes may come out of a compressed file, or out of a page of one.
-pub(crate) fn unpacked_bytes_max(packed_bytes: u64) -> u64 {
-    packed_bytes.saturating_mul(RATIO_MAX).saturating_add(LEEWAY_BYTES)
 }
 
 /// The error about a file out of which more comes.
