@@ -7,6 +7,7 @@ pub(crate) mod dry_run;
 pub(crate) mod export;
 pub(crate) mod features;
 pub(crate) mod inspect;
+mod judge;
 pub(crate) mod knn;
 pub(crate) mod merge;
 pub(crate) mod pretrain;
