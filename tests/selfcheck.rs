@@ -20,8 +20,8 @@ fn the_cpu_is_right_and_measured() {
         report["steps"].as_array().expect("a list").iter().map(|step| &step["batch"]).collect();
     assert_eq!(batches, [2, 4]);
     assert!(report["steps"][1]["ms_per_step"].as_f64().is_some_and(|ms| ms > 0.0));
-    assert_eq!(report["feeding"]["batch"], 2);
-    assert!(report["feeding"]["wait_share"].as_f64().is_some_and(|share| (0.0..1.0).contains(&share)));
+    assert_eq!(report["feeding"][0]["batch"], 2);
+    assert!(report["feeding"][0]["wait_share"].as_f64().is_some_and(|share| (0.0..1.0).contains(&share)));
     assert!(report["host_to_device"].is_null());
 }
 
@@ -31,6 +31,10 @@ fn devices_that_are_not_there() {
     let unknown = sandbox.fail(&["bench-step", "--device", "gpu"]);
     assert!(unknown.contains("unknown device \"gpu\""), "{unknown}");
     insta::assert_snapshot!(sandbox.fail(&["selfcheck", "--out", "none/report.json"]), @"error: folder `none` for the result does not exist");
+    insta::assert_snapshot!(sandbox.fail(&["bench-step", "--set", "train.matmul_precision=tf32"]), @r"
+    error: the CPU multiplies matrices in float32, got a precision of tf32
+    hint: TF32 is for CUDA devices: add --device cuda:0, or leave it out
+    ");
     if cfg!(not(feature = "cuda")) {
         insta::assert_snapshot!(sandbox.fail(&["selfcheck", "--device", "cuda:0", "--out", "report.json"]), @r"
         error: this program was built without CUDA

@@ -18,6 +18,26 @@ pub enum Device {
     Cuda(usize),
 }
 
+/// How exactly float32 matrices are multiplied. Everything else is computed, and kept, in float32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MatmulPrecision {
+    /// As they are.
+    #[default]
+    Float32,
+    /// Factors are rounded to 10 bits of mantissa, for the tensor cores of CUDA devices; sums are float32.
+    Tf32,
+}
+
+impl fmt::Display for MatmulPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MatmulPrecision::Float32 => "float32",
+            MatmulPrecision::Tf32 => "tf32",
+        })
+    }
+}
+
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -45,13 +65,21 @@ impl Device {
     /// A model on this device with fresh weights: the same `seed` gives the same ones everywhere.
     ///
     /// # Errors
-    /// A configuration or scale that does not pass its checks, a device that is not there, or no memory.
-    pub fn open(self, config: MaeConfig, scale: PixelScale, seed: u64) -> Result<Box<dyn Engine>, ModelError> {
+    /// A configuration or scale that does not pass its checks, a device that is not there or has no such precision, or no
+    /// memory.
+    pub fn open(
+        self,
+        precision: MatmulPrecision,
+        config: MaeConfig,
+        scale: PixelScale,
+        seed: u64,
+    ) -> Result<Box<dyn Engine>, ModelError> {
         match self {
+            Device::Cpu if precision == MatmulPrecision::Tf32 => Err(ModelError::Tf32OnCpu),
             Device::Cpu => Ok(Box::new(DfdxEngine::on(CpuBackend::default(), config, scale, seed)?)),
             #[cfg(feature = "cuda")]
             Device::Cuda(number) => {
-                let backend = crate::cuda::CudaBackend::open(number)?;
+                let backend = crate::cuda::CudaBackend::open(number, precision)?;
                 Ok(Box::new(DfdxEngine::on(backend, config, scale, seed)?))
             }
             #[cfg(not(feature = "cuda"))]
@@ -97,7 +125,7 @@ impl Device {
     pub fn name(self) -> Result<Option<String>, ModelError> {
         match self {
             Device::Cpu => Ok(None),
-            Device::Cuda(number) => crate::cuda::CudaBackend::open(number)?.name().map(Some),
+            Device::Cuda(number) => crate::cuda::CudaBackend::open(number, MatmulPrecision::Float32)?.name().map(Some),
         }
     }
 
@@ -108,7 +136,9 @@ impl Device {
     pub fn bandwidth(self) -> Result<Option<Bandwidth>, ModelError> {
         match self {
             Device::Cpu => Ok(None),
-            Device::Cuda(number) => crate::cuda::CudaBackend::open(number)?.bandwidth().map(Some),
+            Device::Cuda(number) => {
+                crate::cuda::CudaBackend::open(number, MatmulPrecision::Float32)?.bandwidth().map(Some)
+            }
         }
     }
 }

@@ -150,6 +150,9 @@ pub enum ModelError {
         /// The name given.
         name: String,
     },
+    /// The CPU has no TF32.
+    #[error("the CPU multiplies matrices in float32, got a precision of tf32")]
+    Tf32OnCpu,
     /// This program was built without CUDA.
     #[error("this program was built without CUDA")]
     BuiltWithoutCuda,
@@ -256,6 +259,7 @@ impl ModelError {
                 Some("a smaller batch needs less memory, or compute it in parts with train.accumulation".to_owned())
             }
             ModelError::UnknownDevice { .. } => Some("devices are cpu, cuda:0, cuda:1 and so on".to_owned()),
+            ModelError::Tf32OnCpu => Some("TF32 is for CUDA devices: add --device cuda:0, or leave it out".to_owned()),
             ModelError::BuiltWithoutCuda => Some("build it with --features cuda, or use --device cpu".to_owned()),
             ModelError::Cuda { .. } => Some("--device cpu needs none of it".to_owned()),
             _ => None,

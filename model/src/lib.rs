@@ -37,7 +37,7 @@ mod operations_tests;
 mod state;
 
 pub use config::{EncoderInput, MaeConfig, Preset, Target, TransformerConfig};
-pub use device::{Bandwidth, Device};
+pub use device::{Bandwidth, Device, MatmulPrecision};
 pub use engine::{AdamW, Engine, NamedTensor, PatchInput, PixelScale, Pixels, Prediction, StatePart, StepReport};
 pub use error::{Mismatch, ModelError};
 pub use parameters::{Init, Parameter};

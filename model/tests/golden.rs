@@ -2,7 +2,7 @@
 //! script that made the numbers lies beside them.
 
 use patchstream_model::golden::Case;
-use patchstream_model::{Device, MaeConfig, PixelScale, Target};
+use patchstream_model::{Device, MaeConfig, MatmulPrecision, PixelScale, Target};
 use std::path::{Path, PathBuf};
 
 /// Every case of the repository and of the directory that the environment names: JSON beside its tensors.
@@ -31,7 +31,8 @@ fn golden_numbers_of_every_case() {
         let read = |path: &Path| fs_err::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let (meta, tensors) = (read(&json), read(&safetensors));
         let case = Case::read(&meta, &tensors).unwrap_or_else(|error| panic!("{}: {error}", json.display()));
-        let deviations = case.deviations(|config| Device::Cpu.open(config, PixelScale::IMAGENET, 0));
+        let deviations =
+            case.deviations(|config| Device::Cpu.open(MatmulPrecision::Float32, config, PixelScale::IMAGENET, 0));
         let deviations = deviations.unwrap_or_else(|error| panic!("{}: {error}", json.display()));
         // Two targets, each with six numbers of the forward pass, twenty losses, and every tensor twice.
         assert!(deviations.len() > 2 * (6 + 20 + 2 * 30), "{}: {} numbers", json.display(), deviations.len());
@@ -50,7 +51,7 @@ fn golden_numbers_tell_another_model() {
     let case = Case::read(&meta, &tensors).expect("a case");
     let deviations = case.deviations(|config| {
         let target = if config.target == Target::Pixels { Target::NormalizedPatches } else { Target::Pixels };
-        Device::Cpu.open(MaeConfig { target, ..config }, PixelScale::IMAGENET, 0)
+        Device::Cpu.open(MatmulPrecision::Float32, MaeConfig { target, ..config }, PixelScale::IMAGENET, 0)
     });
     let wrong = deviations.expect("both targets compute").into_iter().filter(|deviation| !deviation.is_right());
     let wrong: Vec<String> = wrong.map(|deviation| deviation.what).collect();

@@ -1,8 +1,8 @@
 //! What a user of the crate relies on, beside the golden numbers.
 
 use patchstream_model::{
-    AdamW, Device, EncoderInput, Engine, MaeConfig, Mismatch, ModelError, NamedTensor, PatchInput, PixelScale, Pixels,
-    StatePart, StepReport,
+    AdamW, Device, EncoderInput, Engine, MaeConfig, MatmulPrecision, Mismatch, ModelError, NamedTensor, PatchInput,
+    PixelScale, Pixels, StatePart, StepReport,
 };
 
 mod support;
@@ -10,7 +10,7 @@ mod support;
 use support::config;
 
 fn engine(config: MaeConfig) -> Box<dyn Engine> {
-    Device::Cpu.open(config, PixelScale::IMAGENET, 7).expect("a valid configuration")
+    Device::Cpu.open(MatmulPrecision::Float32, config, PixelScale::IMAGENET, 7).expect("a valid configuration")
 }
 
 /// Enough for every kernel to cut its work into several tasks.
@@ -56,7 +56,8 @@ fn bits(tensors: &[NamedTensor]) -> Vec<u32> {
 fn initialisation_is_seeded_and_as_the_table_says() {
     let weights = engine(config()).export(StatePart::Weights).expect("the CPU does not fail");
     assert_eq!(bits(&weights), bits(&engine(config()).export(StatePart::Weights).expect("the CPU does not fail")));
-    let other = Device::Cpu.open(config(), PixelScale::IMAGENET, 8).expect("a valid configuration");
+    let other =
+        Device::Cpu.open(MatmulPrecision::Float32, config(), PixelScale::IMAGENET, 8).expect("a valid configuration");
     assert_ne!(bits(&weights), bits(&other.export(StatePart::Weights).expect("the CPU does not fail")));
 
     let qkv = weights.iter().find(|tensor| tensor.name == "blocks.1.attn.qkv.weight").expect("it is in the table");
@@ -139,7 +140,8 @@ fn a_saved_state_continues_bit_by_bit() {
         engine.report().expect("an update was asked for");
     };
     step(&mut engine);
-    let mut other = Device::Cpu.open(config(), PixelScale::IMAGENET, 1).expect("a valid configuration");
+    let mut other =
+        Device::Cpu.open(MatmulPrecision::Float32, config(), PixelScale::IMAGENET, 1).expect("a valid configuration");
     for part in [StatePart::Weights, StatePart::FirstMoments, StatePart::SecondMoments] {
         other.import(part, &engine.export(part).expect("the CPU does not fail")).expect("its own state fits");
     }

@@ -291,23 +291,40 @@ Result cuEventDestroy_v2(void *event) {
 
 // ---- cuBLAS ----
 
+struct Blas {
+    bool tf32;
+};
+
+// A factor as tensor cores take it.
+static float rounded(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    bits = (bits + 0x1000) & ~0x1fffu;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
 // C (m, n) = alpha op(A) op(B) + beta C, every matrix column by column.
-static void multiply(bool turn_a, bool turn_b, int m, int n, int k, float alpha, const float *a, int ld_a, const float *b,
+static void multiply(bool tf32, bool turn_a, bool turn_b, int m, int n, int k, float alpha, const float *a, int ld_a, const float *b,
                      int ld_b, float beta, float *c, int ld_c) {
     std::vector<float> columns(size_t(m) * k);
     for (int i = 0; i < m; i++)
-        for (int p = 0; p < k; p++) columns[size_t(p) * m + i] = turn_a ? a[size_t(i) * ld_a + p] : a[size_t(p) * ld_a + i];
+        for (int p = 0; p < k; p++) {
+            const float value = turn_a ? a[size_t(i) * ld_a + p] : a[size_t(p) * ld_a + i];
+            columns[size_t(p) * m + i] = tf32 ? rounded(value) : value;
+        }
     for (int j = 0; j < n; j++) {
         std::vector<float> sums(m, 0.0f);
         for (int p = 0; p < k; p++) {
-            const float factor = turn_b ? b[size_t(p) * ld_b + j] : b[size_t(j) * ld_b + p];
+            const float value = turn_b ? b[size_t(p) * ld_b + j] : b[size_t(j) * ld_b + p];
+            const float factor = tf32 ? rounded(value) : value;
             const float *column = &columns[size_t(p) * m];
             for (int i = 0; i < m; i++) sums[i] += column[i] * factor;
         }
         // As cuBLAS: what is multiplied by nothing is not read.
         for (int i = 0; i < m; i++) {
-            float &value = c[size_t(j) * ld_c + i];
-            value = beta == 0 ? alpha * sums[i] : alpha * sums[i] + beta * value;
+            float &to = c[size_t(j) * ld_c + i];
+            to = beta == 0 ? alpha * sums[i] : alpha * sums[i] + beta * to;
         }
     }
 }
@@ -315,25 +332,26 @@ static void multiply(bool turn_a, bool turn_b, int m, int n, int k, float alpha,
 static bool fits(bool turned, int rows, int columns, int ld) { return ld >= (turned ? columns : rows); }
 
 extern "C" {
-int cublasCreate_v2(void **handle) { return *handle = &held, 0; }
-int cublasDestroy_v2(void *) { return 0; }
-int cublasSetStream_v2(void *, void *stream) { return stream ? 7 : 0; }
-int cublasSgemm_v2(void *, int turn_a, int turn_b, int m, int n, int k, const float *alpha, const float *a, int ld_a,
+int cublasCreate_v2(Blas **handle) { return *handle = new Blas{false}, 0; }
+int cublasDestroy_v2(Blas *handle) { return delete handle, 0; }
+int cublasSetStream_v2(Blas *, void *stream) { return stream ? 7 : 0; }
+int cublasSetMathMode(Blas *handle, int mode) { return handle->tf32 = mode == 3, mode == 0 || mode == 3 ? 0 : 7; }
+int cublasSgemm_v2(Blas *handle, int turn_a, int turn_b, int m, int n, int k, const float *alpha, const float *a, int ld_a,
                    const float *b, int ld_b, const float *beta, float *c, int ld_c) {
     std::lock_guard<std::recursive_mutex> lock(mutex);
     if (!fits(turn_a, m, k, ld_a) || !fits(turn_b, k, n, ld_b) || ld_c < m) return 7;
-    ask(nullptr, [=, alpha = *alpha, beta = *beta] {
-        multiply(turn_a, turn_b, m, n, k, alpha, a, ld_a, b, ld_b, beta, c, ld_c);
+    ask(nullptr, [=, tf32 = handle->tf32, alpha = *alpha, beta = *beta] {
+        multiply(tf32, turn_a, turn_b, m, n, k, alpha, a, ld_a, b, ld_b, beta, c, ld_c);
     });
     return 0;
 }
-int cublasSgemmBatched(void *, int turn_a, int turn_b, int m, int n, int k, const float *alpha, const float *const *a,
+int cublasSgemmBatched(Blas *handle, int turn_a, int turn_b, int m, int n, int k, const float *alpha, const float *const *a,
                        int ld_a, const float *const *b, int ld_b, const float *beta, float *const *c, int ld_c, int batch) {
     std::lock_guard<std::recursive_mutex> lock(mutex);
     if (!fits(turn_a, m, k, ld_a) || !fits(turn_b, k, n, ld_b) || ld_c < m) return 7;
-    ask(nullptr, [=, alpha = *alpha, beta = *beta] {
+    ask(nullptr, [=, tf32 = handle->tf32, alpha = *alpha, beta = *beta] {
         for (int i = 0; i < batch; i++)
-            multiply(turn_a, turn_b, m, n, k, alpha, a[i], ld_a, b[i], ld_b, beta, c[i], ld_c);
+            multiply(tf32, turn_a, turn_b, m, n, k, alpha, a[i], ld_a, b[i], ld_b, beta, c[i], ld_c);
     });
     return 0;
 }

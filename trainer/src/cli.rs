@@ -12,6 +12,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use patchstream_datasets::convert::{Part, Split};
+use patchstream_model::Device;
 
 pub(crate) use self::bench::{BenchArgs, Decode};
 pub(crate) use self::evaluate::{ExportArgs, FeatureArgs, FeaturesArgs, KnnArgs, Layout, Pool, ProbeArgs, VerifyArgs};
@@ -281,8 +282,8 @@ pub(crate) struct PretrainArgs {
     #[arg(long, value_name = "PRESET", value_parser = preset_parser())]
     pub(crate) model: Option<String>,
     /// Where to compute: cpu, or cuda:0 and so on
-    #[arg(long, value_name = "DEVICE", default_value_t = patchstream_model::Device::Cpu)]
-    pub(crate) device: patchstream_model::Device,
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub(crate) device: Device,
     /// Folder for checkpoints, metrics and the resolved configuration
     #[arg(long, value_name = "RUN")]
     pub(crate) out: PathBuf,
@@ -334,6 +335,9 @@ pub(crate) struct ReconstructArgs {
     /// How many images
     #[arg(long, default_value = "8")]
     pub(crate) images: std::num::NonZeroUsize,
+    /// Where to compute: cpu, or cuda:0 and so on
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub(crate) device: Device,
     /// Seed of the choice of images and of their masks
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,

@@ -53,7 +53,8 @@ fn compute_pool(asked: Option<NonZeroUsize>) -> anyhow::Result<rayon::ThreadPool
 }
 
 fn feature_options(arguments: &FeatureArgs) -> FeatureOptions {
-    FeatureOptions { pool: arguments.pool, batch_size: arguments.batch_size, workers: threads(arguments.threads) }
+    let FeatureArgs { device, pool, batch_size, threads: asked, .. } = *arguments;
+    FeatureOptions { device, pool, batch_size, workers: threads(asked) }
 }
 
 /// `1 shard`, `2 shards`.

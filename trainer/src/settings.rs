@@ -9,7 +9,7 @@ use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 
 use anyhow::Context as _;
 use patchstream_datasets::{LastBatch, PixelStats, Shuffle};
-use patchstream_model::{AdamW, MaeConfig, PixelScale, Preset};
+use patchstream_model::{AdamW, Device, Engine, MaeConfig, MatmulPrecision, ModelError, PixelScale, Preset};
 use patchstream_pipeline::{
     BadSamples, Budget, DecodeMode, EvaluateTransform, Masking, PatchGrid, PipelineConfig, TrainTransform, Transform,
 };
@@ -104,6 +104,9 @@ pub(crate) struct TrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) clip_norm: Option<f64>,
     pub(crate) on_nonfinite: OnNonfinite,
+    /// Runs that were saved before there was this key were computed in float32.
+    #[serde(default)]
+    pub(crate) matmul_precision: MatmulPrecision,
     /// Threads that compute.
     pub(crate) threads: NonZeroUsize,
     /// Steps between two lines of metrics.
@@ -189,6 +192,7 @@ impl RunConfig {
                 beta2: 0.95,
                 clip_norm: None,
                 on_nonfinite: OnNonfinite::Stop,
+                matmul_precision: MatmulPrecision::Float32,
                 threads: cores,
                 log_every: count(10),
             },
@@ -322,6 +326,11 @@ impl RunConfig {
     fn grid(&self) -> anyhow::Result<PatchGrid> {
         let MaeConfig { image_height_px, image_width_px, patch_px, .. } = self.model;
         Ok(PatchGrid::new(image_height_px as u32, image_width_px as u32, patch_px as u32)?)
+    }
+
+    /// The model with fresh weights, on the device that it is trained on.
+    pub(crate) fn open_on(&self, device: Device) -> Result<Box<dyn Engine>, ModelError> {
+        device.open(self.train.matmul_precision, self.model.clone(), self.pixel_scale(), self.train.seed)
     }
 
     /// AdamW at a rate.

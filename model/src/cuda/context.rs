@@ -3,8 +3,10 @@
 use super::loader;
 use super::verdict;
 use crate::backend::Raw;
+use crate::device::MatmulPrecision;
 use crate::error::ModelError;
 use cudarc::cublas::CudaBlas;
+use cudarc::cublas::sys::{cublasMath_t, cublasSetMathMode};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUdeviceptr, CUfunction, CUmodule};
 use cudarc::driver::{CudaDevice, CudaSlice, DevicePtr as _};
@@ -105,13 +107,20 @@ impl From<usize> for Argument {
 
 impl CudaBackend {
     /// Opens a device.
-    pub(crate) fn open(number: usize) -> Result<CudaBackend, ModelError> {
+    pub(crate) fn open(number: usize, precision: MatmulPrecision) -> Result<CudaBackend, ModelError> {
         check_driver(number)?;
         let dfdx = Cuda::try_build(number, 0).map_err(|error| failed("opening the device", &error))?;
         // dfdx keeps its handle of the driver's device to itself, but memory that it gives out has it.
         let memory = Storage::<f32>::try_alloc_len(&dfdx, 1).map_err(|error| failed("the first memory", &error))?;
         let driver = memory.device();
         let blas = CudaBlas::new(Arc::clone(&driver)).map_err(|error| failed("starting cuBLAS", &error))?;
+        let mode = match precision {
+            MatmulPrecision::Float32 => cublasMath_t::CUBLAS_DEFAULT_MATH,
+            MatmulPrecision::Tf32 => cublasMath_t::CUBLAS_TF32_TENSOR_OP_MATH,
+        };
+        // SAFETY: the handle is cuBLAS's own, and alive.
+        let set = unsafe { cublasSetMathMode(*blas.handle(), mode) }.result();
+        set.map_err(|error| failed("setting cuBLAS's precision", &error))?;
         let (_, memory_bytes) = result::mem_get_info().map_err(|error| failed("asking for its memory", &error))?;
         let ptx = CString::new(KERNELS_PTX).expect("PTX is text");
         // SAFETY: the image is text that ends with a zero, and the device is bound to this thread since it was opened.

@@ -183,6 +183,7 @@ forward! {
     fn cublasCreate_v2(handle: *mut cublas::cublasHandle_t);
     fn cublasDestroy_v2(handle: cublas::cublasHandle_t);
     fn cublasSetStream_v2(handle: cublas::cublasHandle_t, stream: cublas::cudaStream_t);
+    fn cublasSetMathMode(handle: cublas::cublasHandle_t, mode: cublas::cublasMath_t);
     fn cublasSgemm_v2(
         handle: cublas::cublasHandle_t,
         operation_a: cublas::cublasOperation_t,

@@ -4,6 +4,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use patchstream_model::Device;
 
 /// How features are made of a checkpoint; the same for every command that wants them.
 #[derive(Debug, Args)]
@@ -14,10 +15,13 @@ pub(crate) struct FeatureArgs {
     /// The class token's output, the mean over the patches', or both side by side
     #[arg(long, value_enum, default_value_t = Pool::Mean)]
     pub(crate) pool: Pool,
+    /// Where to compute: cpu, or cuda:0 and so on
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    pub(crate) device: Device,
     /// Images that go through the encoder together
     #[arg(long, value_name = "IMAGES", default_value = "64")]
     pub(crate) batch_size: NonZeroUsize,
-    /// Threads that compute, and as many that decode; as many as there are cores unless given
+    /// Threads that compute on the CPU, and as many that decode; as many as there are cores unless given
     #[arg(long, value_name = "THREADS")]
     pub(crate) threads: Option<NonZeroUsize>,
     /// Print the result as one JSON object

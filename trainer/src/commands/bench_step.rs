@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use patchstream_model::{Device, Engine, OperationTime, PatchInput, UploadedRows};
+use patchstream_model::{Device, Engine, MatmulPrecision, OperationTime, PatchInput, UploadedRows};
 use serde::Serialize;
 
 use super::bench::machine;
@@ -15,7 +15,7 @@ use crate::synthetic::SyntheticBatch;
 use crate::training::step;
 
 /// Keys of the configuration that a step depends on, beside all of the model.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "mask.ratio",
     "train.accumulation",
     "train.base_lr",
@@ -23,6 +23,7 @@ const KEYS: [&str; 10] = [
     "train.beta1",
     "train.beta2",
     "train.clip_norm",
+    "train.matmul_precision",
     "train.seed",
     "train.threads",
     "train.weight_decay",
@@ -42,6 +43,7 @@ pub(super) struct Report {
     device: String,
     processor: Option<String>,
     threads: usize,
+    matmul_precision: MatmulPrecision,
     batch: usize,
     accumulation: usize,
     visible_patches: usize,
@@ -98,8 +100,9 @@ impl Report {
     /// The most important of it in one line.
     pub(super) fn line(&self) -> String {
         format!(
-            "{}, batch {}: {:.1} ms, {:.0} images/s, {:.1} GFLOP/s, {} held",
+            "{}, {}, batch {}: {:.1} ms, {:.0} images/s, {:.1} GFLOP/s, {} held",
             self.model,
+            self.matmul_precision,
             self.batch,
             self.ms_per_step,
             self.images_per_s,
@@ -137,7 +140,7 @@ fn configuration(arguments: &BenchStepArgs) -> anyhow::Result<RunConfig> {
 pub(super) fn measure(config: &RunConfig, plan: &Plan) -> anyhow::Result<Report> {
     let (model, batch_size) = (&config.model, config.train.batch_size.get());
     let visible = config.mask.visible_patches(model.patches());
-    let mut engine = plan.device.open(model.clone(), config.pixel_scale(), config.train.seed)?;
+    let mut engine = config.open_on(plan.device)?;
     let batch = SyntheticBatch::new(model, visible, batch_size, config.train.seed);
     let adamw = config.adamw(config.train.base_lr);
     // A batch that is there already, as where data never have to be waited for.
@@ -177,6 +180,7 @@ pub(super) fn measure(config: &RunConfig, plan: &Plan) -> anyhow::Result<Report>
         device: plan.device.to_string(),
         processor: machine::processor(),
         threads: config.train.threads.get(),
+        matmul_precision: config.train.matmul_precision,
         batch: batch_size,
         accumulation: config.train.accumulation.get(),
         visible_patches: visible,
@@ -225,8 +229,8 @@ fn operations(times: &[OperationTime]) -> Vec<Operation> {
 fn table(report: &Report) -> String {
     let Report { model, batch, threads, ms_per_step, ms_min, ms_max, images_per_s, .. } = report;
     let mut text = format!(
-        "{model}, batch {batch}, {} of {} patches visible, {} ({threads} threads)\n",
-        report.visible_patches, report.patches, report.device
+        "{model}, batch {batch}, {} of {} patches visible, {} ({threads} threads), {}\n",
+        report.visible_patches, report.patches, report.device, report.matmul_precision
     );
     text += &format!(
         "{ms_per_step:.1} ms a step (median of {}; {ms_min:.1} to {ms_max:.1}), {images_per_s:.1} images/s\n",

@@ -24,11 +24,8 @@ pub(crate) fn run(arguments: &ExportArgs) -> anyhow::Result<()> {
         return Err(UserError::new(format!("`{folder}` already exists")).hint("name another folder").into());
     }
     let checkpoint = Checkpoint::open(&arguments.checkpoint)?;
-    let config = &checkpoint.config;
-    let model = &config.model;
-    let mut engine = Device::Cpu.open(model.clone(), config.pixel_scale(), config.train.seed)?;
-    checkpoint.load_weights(engine.as_mut())?;
-    let ours = engine.export(StatePart::Weights)?;
+    let model = &checkpoint.config.model;
+    let ours = checkpoint.engine(Device::Cpu)?.export(StatePart::Weights)?;
     let (tensors, json) = match arguments.to {
         Layout::Mae => (ours, serde_json::to_value(model)?),
         Layout::Timm => (exchange::to_timm(ours), exchange::timm_config(model)),

@@ -55,8 +55,7 @@ pub(crate) fn run(arguments: &PretrainArgs, quiet: bool) -> anyhow::Result<()> {
     let length = Length::of(&config, dataset.manifest().rows())?;
     let held_out = HeldOut::open(&config)?;
     let pool = compute_pool(Some(config.train.threads))?;
-    let mut engine =
-        pool.install(|| arguments.device.open(config.model.clone(), config.pixel_scale(), config.train.seed))?;
+    let mut engine = pool.install(|| config.open_on(arguments.device))?;
     let imported = match (&config.train.init, &resume) {
         (Some(path), None) => Some(import(Path::new(path), engine.as_mut())?),
         _ => None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use patchstream_datasets::{Cursor, Dataset, LastBatch, Schedule, Share, Shuffle};
-use patchstream_model::{Device, NamedTensor, Prediction};
+use patchstream_model::{NamedTensor, Prediction};
 use patchstream_pipeline::{PatchBatch, PatchStream};
 use serde::Serialize;
 
@@ -38,8 +38,7 @@ pub(crate) fn run(arguments: &ReconstructArgs) -> anyhow::Result<()> {
     let config = &checkpoint.config;
     let dataset = Arc::new(Dataset::open(&arguments.data)?);
     let images = arguments.images.min(rows(&dataset)?);
-    let mut engine = Device::Cpu.open(config.model.clone(), config.pixel_scale(), arguments.seed)?;
-    checkpoint.load_weights(engine.as_mut())?;
+    let mut engine = checkpoint.engine(arguments.device)?;
 
     let schedule = Schedule {
         seed: arguments.seed,

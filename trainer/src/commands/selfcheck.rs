@@ -9,7 +9,7 @@ mod feeding;
 use std::num::NonZeroUsize;
 
 use anyhow::Context as _;
-use patchstream_model::{Bandwidth, Device};
+use patchstream_model::{Bandwidth, Device, MatmulPrecision, ModelError};
 use serde::Serialize;
 
 use self::correct::{AgainstCpu, Golden, Repeats};
@@ -34,11 +34,11 @@ struct Report {
     threads: usize,
     golden: Golden,
     determinism: Repeats,
-    /// Of the CPU there is none.
-    against_cpu: Option<AgainstCpu>,
+    /// In every precision of the device; of the CPU there is none.
+    against_cpu: Vec<AgainstCpu>,
     steps: Vec<Timed>,
-    /// Without `--data` there is none.
-    feeding: Option<Feeding>,
+    /// In every precision of the device; without `--data` there is none.
+    feeding: Vec<Feeding>,
     /// Of copies to the device; the CPU needs none.
     host_to_device: Option<Bandwidth>,
     passed: bool,
@@ -49,7 +49,7 @@ struct Report {
 #[serde(untagged)]
 enum Timed {
     Measured(Box<bench_step::Report>),
-    Failed { batch: usize, error: String, hint: Option<String> },
+    Failed { matmul_precision: MatmulPrecision, batch: usize, error: String, hint: Option<String> },
 }
 
 pub(crate) fn run(arguments: &SelfcheckArgs) -> anyhow::Result<()> {
@@ -82,38 +82,36 @@ pub(crate) fn run(arguments: &SelfcheckArgs) -> anyhow::Result<()> {
     Err(problem.hint("do not train on it; a driver or library of another version may help").into())
 }
 
+/// In which precisions a device multiplies.
+fn precisions(device: Device) -> &'static [MatmulPrecision] {
+    match device {
+        Device::Cpu => &[MatmulPrecision::Float32],
+        Device::Cuda(_) => &[MatmulPrecision::Float32, MatmulPrecision::Tf32],
+    }
+}
+
 fn check(config: &RunConfig, arguments: &SelfcheckArgs, batches: &[NonZeroUsize]) -> anyhow::Result<Report> {
     let device = arguments.device;
     // The first to touch the device: whatever is wrong with it shows here.
     let golden = correct::golden(device)?;
     let determinism = correct::repeats(device, config.train.threads)?;
-    let against_cpu = correct::against_cpu(device)?;
-    let mut steps = Vec::new();
-    for &batch in batches {
+    let (mut against_cpu, mut steps, mut feeding) = (Vec::new(), Vec::new(), Vec::new());
+    for &precision in precisions(device) {
         let mut config = config.clone();
-        config.train.batch_size = batch;
-        let plan = Plan { device, warm_up: WARM_UP, steps: arguments.steps };
-        steps.push(match bench_step::measure(&config, &plan) {
-            Ok(report) => Timed::Measured(Box::new(report)),
-            // Too little memory for a size is a result.
-            Err(error) => Timed::Failed {
-                batch: batch.get(),
-                hint: error
-                    .downcast_ref::<patchstream_model::ModelError>()
-                    .and_then(patchstream_model::ModelError::hint),
-                error: error.to_string(),
-            },
-        });
-    }
-    let feeding = match &arguments.data {
-        Some(data) => {
-            let mut config = config.clone();
+        config.train.matmul_precision = precision;
+        if device != Device::Cpu {
+            against_cpu.push(correct::against_cpu(device, precision)?);
+        }
+        for &batch in batches {
+            config.train.batch_size = batch;
+            steps.push(timed(&config, arguments));
+        }
+        if let Some(data) = &arguments.data {
             data.clone_into(&mut config.data.path);
             config.train.batch_size = batches[0];
-            Some(feeding::measure(&config, device, arguments.steps)?)
+            feeding.push(feeding::measure(&config, device, arguments.steps)?);
         }
-        None => None,
-    };
+    }
     Ok(Report {
         program: "patchstream",
         version: env!("CARGO_PKG_VERSION"),
@@ -121,7 +119,7 @@ fn check(config: &RunConfig, arguments: &SelfcheckArgs, batches: &[NonZeroUsize]
         device_name: device.name()?,
         processor: machine::processor(),
         threads: config.train.threads.get(),
-        passed: golden.passed && determinism.passed && against_cpu.as_ref().is_none_or(|cpu| cpu.passed),
+        passed: golden.passed && determinism.passed && against_cpu.iter().all(|cpu| cpu.passed),
         golden,
         determinism,
         against_cpu,
@@ -129,6 +127,20 @@ fn check(config: &RunConfig, arguments: &SelfcheckArgs, batches: &[NonZeroUsize]
         feeding,
         host_to_device: device.bandwidth()?,
     })
+}
+
+fn timed(config: &RunConfig, arguments: &SelfcheckArgs) -> Timed {
+    let plan = Plan { device: arguments.device, warm_up: WARM_UP, steps: arguments.steps };
+    match bench_step::measure(config, &plan) {
+        Ok(report) => Timed::Measured(Box::new(report)),
+        // Too little memory for a size is a result.
+        Err(error) => Timed::Failed {
+            matmul_precision: config.train.matmul_precision,
+            batch: config.train.batch_size.get(),
+            hint: error.downcast_ref::<ModelError>().and_then(ModelError::hint),
+            error: error.to_string(),
+        },
+    }
 }
 
 fn summary(report: &Report) -> String {
@@ -143,19 +155,22 @@ fn summary(report: &Report) -> String {
         report.golden.worst
     );
     text += &format!("same twice   {}: {}\n", verdict(report.determinism.passed), report.determinism.what);
-    if let Some(AgainstCpu { passed, loss_error, state_error, features_error, .. }) = &report.against_cpu {
+    for AgainstCpu { matmul_precision, passed, loss_error, state_error, features_error, .. } in &report.against_cpu {
         text += &format!(
-            "as the CPU   {}: losses {loss_error:.1e}, weights and moments {state_error:.1e}, features {features_error:.1e} off\n",
+            "as the CPU   {}, {matmul_precision}: losses {loss_error:.0e}, weights and moments {state_error:.0e}, \
+             features {features_error:.0e} off\n",
             verdict(*passed)
         );
     }
     for timed in &report.steps {
         text += &match timed {
             Timed::Measured(step) => format!("step         {}\n", step.line()),
-            Timed::Failed { batch, error, .. } => format!("step         batch {batch}: {error}\n"),
+            Timed::Failed { matmul_precision, batch, error, .. } => {
+                format!("step         {matmul_precision}, batch {batch}: {error}\n")
+            }
         };
     }
-    if let Some(feeding) = &report.feeding {
+    for feeding in &report.feeding {
         text += &format!("waiting      {}\n", feeding.line());
     }
     if let Some(Bandwidth { pageable_bytes_per_s, page_locked_bytes_per_s }) = report.host_to_device {

@@ -16,6 +16,7 @@ use crate::training::checkpoint::Checkpoint;
 /// How features are made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FeatureOptions {
+    pub(crate) device: Device,
     pub(crate) pool: Pool,
     pub(crate) batch_size: NonZeroUsize,
     /// Threads that decode.
@@ -58,8 +59,7 @@ impl FeatureStream {
         options: FeatureOptions,
     ) -> anyhow::Result<Self> {
         let config = &checkpoint.config;
-        let mut engine = Device::Cpu.open(config.model.clone(), config.pixel_scale(), config.train.seed)?;
-        checkpoint.load_weights(engine.as_mut())?;
+        let engine = checkpoint.engine(options.device)?;
         let schedule = Schedule {
             seed: 0,
             shuffle: Shuffle::Sequential,

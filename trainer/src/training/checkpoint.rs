@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use patchstream_datasets::{Cursor, Dataset};
-use patchstream_model::{Engine, StatePart};
+use patchstream_model::{Device, Engine, MatmulPrecision, StatePart};
 use patchstream_pipeline::PatchBatch;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
@@ -208,8 +208,15 @@ impl Checkpoint {
         Ok(Self { position: state.position, config, weights, moments, path })
     }
 
-    /// Gives the weights to an engine, enough to predict.
-    pub(crate) fn load_weights(&self, engine: &mut dyn Engine) -> anyhow::Result<()> {
+    /// The model as it was saved, to predict with.
+    pub(crate) fn engine(&self, device: Device) -> anyhow::Result<Box<dyn Engine>> {
+        let RunConfig { model, train, .. } = &self.config;
+        let mut engine = device.open(MatmulPrecision::Float32, model.clone(), self.config.pixel_scale(), train.seed)?;
+        self.load_weights(engine.as_mut())?;
+        Ok(engine)
+    }
+
+    fn load_weights(&self, engine: &mut dyn Engine) -> anyhow::Result<()> {
         let weights = from_safetensors(&self.weights, "").with_context(|| self.named(WEIGHTS))?;
         engine.import(StatePart::Weights, &weights).with_context(|| self.named(WEIGHTS))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use patchstream_datasets::{Cursor, Dataset};
-use patchstream_model::Device;
+use patchstream_model::{Device, MatmulPrecision};
 use patchstream_pipeline::PatchStream;
 use serde::Serialize;
 
@@ -19,6 +19,7 @@ const WARM_UP: usize = 3;
 #[derive(Debug, Serialize)]
 pub(super) struct Feeding {
     data: String,
+    matmul_precision: MatmulPrecision,
     batch: usize,
     workers: usize,
     steps: usize,
@@ -33,8 +34,9 @@ pub(super) struct Feeding {
 impl Feeding {
     pub(super) fn line(&self) -> String {
         format!(
-            "{:.1}% of the time for data ({:.1} ms a step of {} streamed, {:.1} kept)",
+            "{:.1}% of the time for data ({}: {:.1} ms a step of {} streamed, {:.1} kept)",
             100.0 * self.wait_share,
+            self.matmul_precision,
             self.streamed_ms_per_step,
             self.batch,
             self.cached_ms_per_step
@@ -49,7 +51,7 @@ pub(super) fn measure(config: &RunConfig, device: Device, steps: NonZeroUsize) -
     let rows = NonZeroUsize::new(dataset.manifest().rows() as usize).unwrap_or(NonZeroUsize::MIN);
     config.train.batch_size = config.train.batch_size.min(rows);
     config.validate()?;
-    let mut engine = device.open(config.model.clone(), config.pixel_scale(), config.train.seed)?;
+    let mut engine = config.open_on(device)?;
     let schedule = data_schedule(&config, Cursor::default());
     let stream = PatchStream::start(dataset, schedule, &config.pipeline(None)?)?;
     let mut feed = Feed::start(stream, engine.as_ref())?;
@@ -81,6 +83,7 @@ pub(super) fn measure(config: &RunConfig, device: Device, steps: NonZeroUsize) -
     let ms_per_step = |time: Duration| 1e3 * time.as_secs_f64() / steps.get() as f64;
     Ok(Feeding {
         data: config.data.path.clone(),
+        matmul_precision: config.train.matmul_precision,
         batch: fed.batch.rows(),
         workers: config.data.workers.get(),
         steps: steps.get(),
