@@ -4,6 +4,7 @@
 //! storing it costs nothing. A tile of C stays in registers over a stretch of the inner dimension. Each element of C is
 //! one chain of multiply-adds in a fixed order, whatever tile or thread computes it.
 
+use super::pack::{pack, pack_panel};
 use super::simd::{InstructionSet, instruction_set};
 use super::tile::{self, Output};
 use rayon::prelude::*;
@@ -175,40 +176,6 @@ fn with_packed<const NR: usize>(b: Matrix<'_>, run: impl FnOnce(&mut [[f32; NR]]
     }
     run(packed[..values].as_chunks_mut().0);
     PACKED.replace(packed);
-}
-
-fn pack<const NR: usize>(b: Matrix<'_>, packed: &mut [[f32; NR]]) {
-    let panels = b.columns.div_ceil(NR);
-    for (block, packed) in packed.chunks_mut(DEPTH_PER_BLOCK * panels).enumerate() {
-        let depth = packed.len() / panels;
-        for (panel, packed) in packed.chunks_exact_mut(depth).enumerate() {
-            pack_panel(b, block * DEPTH_PER_BLOCK, panel * NR, packed);
-        }
-    }
-}
-
-/// Packs B from `row` and `column` on.
-fn pack_panel<const NR: usize>(b: Matrix<'_>, row: usize, column: usize, panel: &mut [[f32; NR]]) {
-    let width = NR.min(b.columns - column);
-    let data = &b.data[row * b.row_stride + column * b.column_stride..];
-    if width < NR {
-        panel.fill([0.0; NR]);
-    }
-    if b.column_stride > 1 {
-        for j in 0..width {
-            for (p, packed) in panel.iter_mut().enumerate() {
-                packed[j] = data[p * b.row_stride + j * b.column_stride];
-            }
-        }
-    } else if width == NR {
-        for (p, packed) in panel.iter_mut().enumerate() {
-            packed.copy_from_slice(&data[p * b.row_stride..][..NR]);
-        }
-    } else {
-        for (p, packed) in panel.iter_mut().enumerate() {
-            packed[..width].copy_from_slice(&data[p * b.row_stride..][..width]);
-        }
-    }
 }
 
 #[cfg(test)]

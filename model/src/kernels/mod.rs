@@ -15,6 +15,7 @@ pub(crate) mod gelu;
 pub(crate) mod gemm;
 pub(crate) mod layer_norm;
 pub(crate) mod loss;
+mod pack;
 pub(crate) mod pixels;
 pub(crate) mod simd;
 #[cfg(test)]

@@ -112,33 +112,57 @@ pub(super) mod x86 {
             pub(in super::super) fn $tiles(a: Matrix<'_>, packed: &[[f32; 2 * $lanes]], output: Output<'_>) {
                 assert!($set.is_available());
                 tiles(a, packed, output, |strip, panel, place, output| {
+                    // At the lower and the right edge of C, smaller tiles, so that little is computed in vain.
+                    let tile = match (place.rows, place.width <= $lanes) {
+                        (1, false) => $tile::<1, 2>,
+                        (2, false) => $tile::<2, 2>,
+                        (3 | 4, false) => $tile::<4, 2>,
+                        (_, false) => $tile::<$rows, 2>,
+                        (1, true) => $tile::<1, 1>,
+                        (2, true) => $tile::<2, 1>,
+                        (3 | 4, true) => $tile::<4, 1>,
+                        (_, true) => $tile::<$rows, 1>,
+                    };
                     // SAFETY: the CPU has the features of the tile.
-                    unsafe { $tile(strip, panel, place, output) }
+                    unsafe { tile(strip, panel, place, output) }
                 });
             }
 
+            /// A tile of so many rows and vectors, of which the last may lie beyond C.
             #[target_feature(enable = $features)]
-            fn $tile(strip: &Strip<'_, $rows>, panel: &[[f32; 2 * $lanes]], place: &Place, output: &mut Output<'_>) {
-                let load = |from: &[f32; 2 * $lanes]| {
-                    // SAFETY: the array holds two vectors.
-                    unsafe { [$load(from.as_ptr()), $load(from.as_ptr().add($lanes))] }
+            fn $tile<const ROWS: usize, const VECTORS: usize>(
+                strip: &Strip<'_, $rows>,
+                panel: &[[f32; 2 * $lanes]],
+                place: &Place,
+                output: &mut Output<'_>,
+            ) {
+                let load = |from: &[f32]| {
+                    let from = &from[..VECTORS * $lanes];
+                    let mut values = [$zero(); VECTORS];
+                    for v in 0..VECTORS {
+                        // SAFETY: the slice holds so many vectors.
+                        values[v] = unsafe { $load(from.as_ptr().add(v * $lanes)) };
+                    }
+                    values
                 };
-                let store = |into: &mut [f32; 2 * $lanes], values: [_; 2]| {
-                    // SAFETY: the array holds two vectors.
-                    unsafe {
-                        $store(into.as_mut_ptr(), values[0]);
-                        $store(into.as_mut_ptr().add($lanes), values[1]);
+                let store = |into: &mut [f32], values: [_; VECTORS]| {
+                    let into = &mut into[..VECTORS * $lanes];
+                    for v in 0..VECTORS {
+                        // SAFETY: the slice holds so many vectors.
+                        unsafe { $store(into.as_mut_ptr().add(v * $lanes), values[v]) };
                     }
                 };
                 assert_eq!(panel.len(), strip.depth);
-                let mut sums = [[$zero(); 2]; $rows];
+                let mut sums = [[$zero(); VECTORS]; ROWS];
                 let mut column = 0;
                 for b in panel {
                     let b = load(b);
-                    for i in 0..$rows {
+                    for i in 0..ROWS {
                         // SAFETY: a strip's rows and columns lie inside its data, and the panel is as deep.
                         let a = $splat(unsafe { strip.data.get_unchecked(strip.rows[i] + column) });
-                        sums[i] = [$fma(a, b[0], sums[i][0]), $fma(a, b[1], sums[i][1])];
+                        for v in 0..VECTORS {
+                            sums[i][v] = $fma(a, b[v], sums[i][v]);
+                        }
                     }
                     column += strip.column_stride;
                 }
@@ -147,15 +171,18 @@ pub(super) mod x86 {
                         break;
                     }
                     let at = (place.row + i) * output.c_stride + place.column;
-                    if place.width < 2 * $lanes {
+                    if place.width < VECTORS * $lanes {
                         let mut row = [0.0; 2 * $lanes];
                         store(&mut row, sums);
                         output.store(&row[..place.width], at, place.column);
                         continue;
                     }
-                    let plus = |a: [_; 2], b: &[f32], at: usize| {
-                        let b = load(b[at..].first_chunk().expect("a full tile lies inside C and what it starts from"));
-                        [$add(a[0], b[0]), $add(a[1], b[1])]
+                    let plus = |a: [_; VECTORS], b: &[f32], at: usize| {
+                        let mut values = load(&b[at..]);
+                        for v in 0..VECTORS {
+                            values[v] = $add(a[v], values[v]);
+                        }
+                        values
                     };
                     let sums = match output.start {
                         Start::Zero => sums,
@@ -163,7 +190,7 @@ pub(super) mod x86 {
                         Start::Bias(bias) => plus(sums, bias, place.column),
                         Start::BiasAndResidual(bias, residual) => plus(plus(sums, bias, place.column), residual, at),
                     };
-                    store(output.c[at..].first_chunk_mut().expect("a full tile lies inside C"), sums);
+                    store(&mut output.c[at..], sums);
                 }
             }
         };
