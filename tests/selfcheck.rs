@@ -36,9 +36,9 @@ fn devices_that_are_not_there() {
     hint: TF32 is for CUDA devices: add --device cuda:0, or leave it out
     ");
     if cfg!(not(feature = "cuda")) {
-        insta::assert_snapshot!(sandbox.fail(&["selfcheck", "--device", "cuda:0", "--out", "report.json"]), @r"
+        insta::assert_snapshot!(sandbox.fail(&["selfcheck", "--device", "cuda:0", "--out", "report.json"]), @r#"
         error: this program was built without CUDA
-        hint: build it with --features cuda, or use --device cpu
-        ");
+        hint: build it as the README says under "On CUDA", or use --device cpu
+        "#);
     }
 }

@@ -260,7 +260,9 @@ impl ModelError {
             }
             ModelError::UnknownDevice { .. } => Some("devices are cpu, cuda:0, cuda:1 and so on".to_owned()),
             ModelError::Tf32OnCpu => Some("TF32 is for CUDA devices: add --device cuda:0, or leave it out".to_owned()),
-            ModelError::BuiltWithoutCuda => Some("build it with --features cuda, or use --device cpu".to_owned()),
+            ModelError::BuiltWithoutCuda => {
+                Some("build it as the README says under \"On CUDA\", or use --device cpu".to_owned())
+            }
             ModelError::Cuda { .. } => Some("--device cpu needs none of it".to_owned()),
             _ => None,
         }

@@ -35,23 +35,22 @@ pub(super) fn load() -> Result<(), ModelError> {
 }
 
 fn driver_library() -> &'static Result<Library, String> {
-    DRIVER.get_or_init(|| open(&["libcuda.so.1".into()]))
+    // Where Kubernetes and WSL have it, which the system is not always told.
+    DRIVER.get_or_init(|| open("libcuda.so.1", ["/usr/local/nvidia/lib64", "/usr/lib/wsl/lib"].map(PathBuf::from)))
 }
 
 fn cublas_library() -> &'static Result<Library, String> {
     CUBLAS.get_or_init(|| {
-        const NAME: &str = "libcublas.so.13";
         let homes = std::env::var_os("CUDA_PATH").into_iter().chain(["/usr/local/cuda".into()]).map(PathBuf::from);
-        let folders = homes.flat_map(|home| [home.join("lib64"), home.join("lib")]);
-        let paths: Vec<PathBuf> = std::iter::once(NAME.into()).chain(folders.map(|folder| folder.join(NAME))).collect();
-        open(&paths)
+        open("libcublas.so.13", homes.flat_map(|home| [home.join("lib64"), home.join("lib")]))
     })
 }
 
-/// The first that can be loaded; of none, why not the first.
-fn open(paths: &[PathBuf]) -> Result<Library, String> {
+/// The library where the system finds it, or else in the first of the folders; of none, why the system did not find it.
+fn open(name: &str, folders: impl IntoIterator<Item = PathBuf>) -> Result<Library, String> {
     let mut first_problem = None;
-    for path in paths {
+    let paths = folders.into_iter().map(|folder| folder.join(name));
+    for path in std::iter::once(name.into()).chain(paths) {
         // SAFETY: these are NVIDIA's libraries, whose initialisers do nothing that depends on this program.
         match unsafe { Library::new(path) } {
             Ok(library) => return Ok(library),

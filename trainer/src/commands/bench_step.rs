@@ -100,13 +100,12 @@ impl Report {
     /// The most important of it in one line.
     pub(super) fn line(&self) -> String {
         format!(
-            "{}, {}, batch {}: {:.1} ms, {:.0} images/s, {:.1} GFLOP/s, {} held",
+            "{}, {}, batch {}: {:.1} ms, {:.0} images/s, {}",
             self.model,
             self.matmul_precision,
             self.batch,
             self.ms_per_step,
             self.images_per_s,
-            self.gflops_per_s,
             human_bytes(self.memory.device_bytes_max)
         )
     }

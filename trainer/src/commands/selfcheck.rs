@@ -148,11 +148,10 @@ fn summary(report: &Report) -> String {
     let mut text = format!("device       {}", report.device);
     text += &report.device_name.as_ref().map(|name| format!(", {name}")).unwrap_or_default();
     text += &format!(
-        "\ngolden       {}: {} numbers, the worst at {:.1}% of what is allowed ({})\n",
+        "\ngolden       {}: {} numbers, the worst at {:.1}% of what is allowed\n",
         verdict(report.golden.passed),
         report.golden.compared,
         100.0 * report.golden.worst_share,
-        report.golden.worst
     );
     text += &format!("same twice   {}: {}\n", verdict(report.determinism.passed), report.determinism.what);
     for AgainstCpu { matmul_precision, passed, loss_error, state_error, features_error, .. } in &report.against_cpu {

@@ -34,11 +34,11 @@ pub(super) struct Feeding {
 impl Feeding {
     pub(super) fn line(&self) -> String {
         format!(
-            "{:.1}% of the time for data ({}: {:.1} ms a step of {} streamed, {:.1} kept)",
-            100.0 * self.wait_share,
+            "{}, batch {}: {:.1}% for data; {:.1} ms streamed, {:.1} ms kept",
             self.matmul_precision,
-            self.streamed_ms_per_step,
             self.batch,
+            100.0 * self.wait_share,
+            self.streamed_ms_per_step,
             self.cached_ms_per_step
         )
     }
