@@ -166,31 +166,49 @@ pub(super) mod x86 {
                     }
                     column += strip.column_stride;
                 }
-                for (i, sums) in sums.into_iter().enumerate() {
-                    if i >= place.rows {
-                        break;
-                    }
-                    let at = (place.row + i) * output.c_stride + place.column;
-                    if place.width < VECTORS * $lanes {
+                let (stride, first) = (output.c_stride, place.row * output.c_stride + place.column);
+                if place.rows != ROWS || place.width != VECTORS * $lanes {
+                    for (i, sums) in sums.into_iter().enumerate().take(place.rows) {
                         let mut row = [0.0; 2 * $lanes];
                         store(&mut row, sums);
-                        output.store(&row[..place.width], at, place.column);
-                        continue;
+                        output.store(&row[..place.width], first + i * stride, place.column);
                     }
-                    let plus = |a: [_; VECTORS], b: &[f32], at: usize| {
-                        let mut values = load(&b[at..]);
+                    return;
+                }
+                let end = first + (ROWS - 1) * stride + VECTORS * $lanes;
+                let add_rows = |sums: &mut [[_; VECTORS]; ROWS], rows: &[f32]| {
+                    let rows = &rows[first..end];
+                    for i in 0..ROWS {
                         for v in 0..VECTORS {
-                            values[v] = $add(a[v], values[v]);
+                            // SAFETY: the last vector of the last row ends with the slice.
+                            let value = unsafe { $load(rows.as_ptr().add(i * stride + v * $lanes)) };
+                            sums[i][v] = $add(sums[i][v], value);
                         }
-                        values
-                    };
-                    let sums = match output.start {
-                        Start::Zero => sums,
-                        Start::Accumulate => plus(sums, output.c, at),
-                        Start::Bias(bias) => plus(sums, bias, place.column),
-                        Start::BiasAndResidual(bias, residual) => plus(plus(sums, bias, place.column), residual, at),
-                    };
-                    store(&mut output.c[at..], sums);
+                    }
+                };
+                let add_bias = |sums: &mut [[_; VECTORS]; ROWS], bias: &[f32]| {
+                    let bias = load(&bias[place.column..]);
+                    for i in 0..ROWS {
+                        for v in 0..VECTORS {
+                            sums[i][v] = $add(sums[i][v], bias[v]);
+                        }
+                    }
+                };
+                match output.start {
+                    Start::Zero => {}
+                    Start::Accumulate => add_rows(&mut sums, output.c),
+                    Start::Bias(bias) => add_bias(&mut sums, bias),
+                    Start::BiasAndResidual(bias, residual) => {
+                        add_bias(&mut sums, bias);
+                        add_rows(&mut sums, residual);
+                    }
+                }
+                let c = &mut output.c[first..end];
+                for i in 0..ROWS {
+                    for v in 0..VECTORS {
+                        // SAFETY: as above.
+                        unsafe { $store(c.as_mut_ptr().add(i * stride + v * $lanes), sums[i][v]) };
+                    }
                 }
             }
         };
