@@ -26,6 +26,23 @@ fn the_cpu_is_right_and_measured() {
 }
 
 #[test]
+fn what_cannot_be_measured_loses_nothing_that_was() {
+    let sandbox = Sandbox::with_shards();
+    let shard = sandbox.path("shards/train-00000.parquet");
+    let bytes = fs_err::metadata(&shard).expect("a shard").len();
+    fs_err::OpenOptions::new().write(true).open(&shard).and_then(|file| file.set_len(bytes / 2)).expect("cut off");
+    let arguments = ["selfcheck", "--out", "cpu.json", "--data", "shards", "--batch", "2", "--steps", "1"];
+    let error = sandbox.fail(&arguments);
+    assert!(error.starts_with("error: not all could be measured on cpu; cpu.json says why"), "{error}");
+    let report: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(sandbox.path("cpu.json")).expect("a file")).expect("JSON");
+    assert_eq!((&report["right"], &report["passed"]), (&true.into(), &false.into()));
+    assert!(report["steps"][0]["ms_per_step"].is_number(), "{report:#}");
+    assert!(report["feeding"][0]["error"].as_str().is_some_and(|text| text.contains("train-00000")), "{report:#}");
+    assert!(sandbox.fail(&["selfcheck", "--out", "cpu.json", "--data", "none"]).contains("none"));
+}
+
+#[test]
 fn devices_that_are_not_there() {
     let sandbox = Sandbox::new();
     let unknown = sandbox.fail(&["bench-step", "--device", "gpu"]);

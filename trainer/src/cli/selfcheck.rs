@@ -11,7 +11,8 @@ use patchstream_model::Device;
   patchstream selfcheck --out cpu.json
   patchstream selfcheck --device cuda:0 --data shards/ --out h200.json
 
-Exits with 1 if numbers are not those of PyTorch, or not the same twice.")]
+Exits with 1 if numbers are not those of PyTorch, not the same twice, or if
+something could not be measured, but for what memory is too small for.")]
 pub(crate) struct SelfcheckArgs {
     /// Where to compute: cpu, or cuda:0 and so on
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]

@@ -9,6 +9,7 @@ mod feeding;
 use std::num::NonZeroUsize;
 
 use anyhow::Context as _;
+use patchstream_datasets::Dataset;
 use patchstream_model::{Bandwidth, Device, MatmulPrecision, ModelError};
 use serde::Serialize;
 
@@ -36,20 +37,33 @@ struct Report {
     determinism: Repeats,
     /// In every precision of the device; of the CPU there is none.
     against_cpu: Vec<AgainstCpu>,
-    steps: Vec<Timed>,
+    steps: Vec<Timed<bench_step::Report>>,
     /// In every precision of the device; without `--data` there is none.
-    feeding: Vec<Feeding>,
+    feeding: Vec<Timed<Feeding>>,
     /// Of copies to the device; the CPU needs none.
     host_to_device: Option<Bandwidth>,
+    /// All numbers are as they should be.
+    right: bool,
+    /// And everything could be measured, but for what memory is too small for.
     passed: bool,
 }
 
-/// Steps of one batch size, or why there are none.
+/// Times of one batch size, or why there are none: what was measured before a device fails is worth having.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Timed {
-    Measured(Box<bench_step::Report>),
-    Failed { matmul_precision: MatmulPrecision, batch: usize, error: String, hint: Option<String> },
+enum Timed<T> {
+    Measured(Box<T>),
+    Failed(Failed),
+}
+
+#[derive(Debug, Serialize)]
+struct Failed {
+    matmul_precision: MatmulPrecision,
+    batch: usize,
+    error: String,
+    hint: Option<String>,
+    /// There is too little memory for the size, which is a result like another.
+    too_large: bool,
 }
 
 pub(crate) fn run(arguments: &SelfcheckArgs) -> anyhow::Result<()> {
@@ -57,6 +71,9 @@ pub(crate) fn run(arguments: &SelfcheckArgs) -> anyhow::Result<()> {
     let folder = arguments.out.parent().filter(|folder| !folder.as_os_str().is_empty());
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(UserError::new(format!("folder `{}` for the result does not exist", folder.display())).into());
+    }
+    if let Some(data) = &arguments.data {
+        Dataset::open(data)?;
     }
     let on_cpu = arguments.device == Device::Cpu;
     let preset = arguments.model.clone().unwrap_or_else(|| if on_cpu { "vit_micro" } else { "vit_base" }.to_owned());
@@ -77,9 +94,13 @@ pub(crate) fn run(arguments: &SelfcheckArgs) -> anyhow::Result<()> {
     if report.passed {
         return Ok(());
     }
-    let problem =
-        UserError::new(format!("training on {} is not right; {} says where", report.device, arguments.out.display()));
-    Err(problem.hint("do not train on it; a driver or library of another version may help").into())
+    let (device, file) = (report.device, arguments.out.display());
+    if report.right {
+        return Err(UserError::new(format!("not all could be measured on {device}; {file} says why")).into());
+    }
+    Err(UserError::new(format!("training on {device} is not right; {file} says where"))
+        .hint("do not train on it; a driver or library of another version may help")
+        .into())
 }
 
 /// In which precisions a device multiplies.
@@ -95,51 +116,76 @@ fn check(config: &RunConfig, arguments: &SelfcheckArgs, batches: &[NonZeroUsize]
     // The first to touch the device: whatever is wrong with it shows here.
     let golden = correct::golden(device)?;
     let determinism = correct::repeats(device, config.train.threads)?;
-    let (mut against_cpu, mut steps, mut feeding) = (Vec::new(), Vec::new(), Vec::new());
+    let against_cpu = match device {
+        Device::Cpu => Vec::new(),
+        Device::Cuda(_) => {
+            let each = precisions(device).iter().map(|&precision| correct::against_cpu(device, precision));
+            each.collect::<Result<_, _>>()?
+        }
+    };
+    let (device_name, host_to_device) = (device.name()?, device.bandwidth()?);
+
+    let (mut steps, mut feeding) = (Vec::new(), Vec::new());
     for &precision in precisions(device) {
         let mut config = config.clone();
         config.train.matmul_precision = precision;
-        if device != Device::Cpu {
-            against_cpu.push(correct::against_cpu(device, precision)?);
-        }
         for &batch in batches {
             config.train.batch_size = batch;
-            steps.push(timed(&config, arguments));
+            let plan = Plan { device, warm_up: WARM_UP, steps: arguments.steps };
+            steps.push(timed(&config, bench_step::measure(&config, &plan)));
         }
         if let Some(data) = &arguments.data {
             data.clone_into(&mut config.data.path);
             config.train.batch_size = batches[0];
-            feeding.push(feeding::measure(&config, device, arguments.steps)?);
+            feeding.push(timed(&config, feeding::measure(&config, device, arguments.steps)));
         }
     }
+    let right = golden.passed && determinism.passed && against_cpu.iter().all(|cpu| cpu.passed);
     Ok(Report {
         program: "patchstream",
         version: env!("CARGO_PKG_VERSION"),
         device: device.to_string(),
-        device_name: device.name()?,
+        device_name,
         processor: machine::processor(),
         threads: config.train.threads.get(),
-        passed: golden.passed && determinism.passed && against_cpu.iter().all(|cpu| cpu.passed),
+        right,
+        passed: right && !steps.iter().any(Timed::is_broken) && !feeding.iter().any(Timed::is_broken),
         golden,
         determinism,
         against_cpu,
         steps,
         feeding,
-        host_to_device: device.bandwidth()?,
+        host_to_device,
     })
 }
 
-fn timed(config: &RunConfig, arguments: &SelfcheckArgs) -> Timed {
-    let plan = Plan { device: arguments.device, warm_up: WARM_UP, steps: arguments.steps };
-    match bench_step::measure(config, &plan) {
-        Ok(report) => Timed::Measured(Box::new(report)),
-        // Too little memory for a size is a result.
-        Err(error) => Timed::Failed {
-            matmul_precision: config.train.matmul_precision,
-            batch: config.train.batch_size.get(),
-            hint: error.downcast_ref::<ModelError>().and_then(ModelError::hint),
-            error: error.to_string(),
-        },
+fn timed<T>(config: &RunConfig, measured: anyhow::Result<T>) -> Timed<T> {
+    let error = match measured {
+        Ok(measured) => return Timed::Measured(Box::new(measured)),
+        Err(error) => error,
+    };
+    let known = error.downcast_ref::<ModelError>();
+    Timed::Failed(Failed {
+        matmul_precision: config.train.matmul_precision,
+        batch: config.train.batch_size.get(),
+        error: format!("{error:#}"),
+        hint: known.and_then(ModelError::hint),
+        too_large: matches!(known, Some(ModelError::BatchTooLarge { .. } | ModelError::StateTooLarge { .. })),
+    })
+}
+
+impl<T> Timed<T> {
+    fn is_broken(&self) -> bool {
+        matches!(self, Timed::Failed(failed) if !failed.too_large)
+    }
+
+    fn line(&self, line: impl FnOnce(&T) -> String) -> String {
+        match self {
+            Timed::Measured(measured) => line(measured),
+            Timed::Failed(Failed { matmul_precision, batch, error, .. }) => {
+                format!("{matmul_precision}, batch {batch}: {error}")
+            }
+        }
     }
 }
 
@@ -161,16 +207,11 @@ fn summary(report: &Report) -> String {
             verdict(*passed)
         );
     }
-    for timed in &report.steps {
-        text += &match timed {
-            Timed::Measured(step) => format!("step         {}\n", step.line()),
-            Timed::Failed { matmul_precision, batch, error, .. } => {
-                format!("step         {matmul_precision}, batch {batch}: {error}\n")
-            }
-        };
+    for step in &report.steps {
+        text += &format!("step         {}\n", step.line(bench_step::Report::line));
     }
     for feeding in &report.feeding {
-        text += &format!("waiting      {}\n", feeding.line());
+        text += &format!("waiting      {}\n", feeding.line(Feeding::line));
     }
     if let Some(Bandwidth { pageable_bytes_per_s, page_locked_bytes_per_s }) = report.host_to_device {
         let (pageable, locked) = (pageable_bytes_per_s / 1e9, page_locked_bytes_per_s / 1e9);
