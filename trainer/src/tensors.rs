@@ -1,5 +1,6 @@
 //! Named tensors as safetensors files and back.
 
+use half::{bf16, f16};
 use patchstream_model::NamedTensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
@@ -20,15 +21,64 @@ pub(crate) fn to_safetensors(groups: &[(&str, Vec<NamedTensor>)]) -> anyhow::Res
     Ok(safetensors::serialize(views, None)?)
 }
 
-/// The tensors of a safetensors file whose names begin with `prefix`, without it.
+/// The tensors of a file of ours whose names begin with `prefix`, without it.
 pub(crate) fn from_safetensors(bytes: &[u8], prefix: &str) -> anyhow::Result<Vec<NamedTensor>> {
+    let (tensors, others) = floats_of_safetensors(bytes, prefix)?;
+    anyhow::ensure!(others.is_empty(), "not floating-point numbers: {}", others.join(", "));
+    Ok(tensors)
+}
+
+/// The same of anybody's file, in float32 whatever floats they are, and the names of those that are no floats.
+pub(crate) fn floats_of_safetensors(bytes: &[u8], prefix: &str) -> anyhow::Result<(Vec<NamedTensor>, Vec<String>)> {
     let file = SafeTensors::deserialize(bytes)?;
-    let mut tensors = Vec::new();
+    let (mut tensors, mut others) = (Vec::new(), Vec::new());
     for (name, view) in file.iter() {
         let Some(name) = name.strip_prefix(prefix) else { continue };
-        anyhow::ensure!(view.dtype() == Dtype::F32, "tensor `{name}` holds {:?}, expected F32", view.dtype());
-        let data = view.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        tensors.push(NamedTensor { name: name.to_owned(), shape: view.shape().to_vec(), data });
+        match floats(&view) {
+            Some(data) => tensors.push(NamedTensor { name: name.to_owned(), shape: view.shape().to_vec(), data }),
+            None => others.push(name.to_owned()),
+        }
     }
-    Ok(tensors)
+    Ok((tensors, others))
+}
+
+fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
+    fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+        bytes.as_chunks().0.iter().map(|bytes| value(*bytes)).collect()
+    }
+    let bytes = view.data();
+    Some(match view.dtype() {
+        Dtype::F32 => each(bytes, f32::from_le_bytes),
+        Dtype::F16 => each(bytes, |bytes| f16::from_le_bytes(bytes).to_f32()),
+        Dtype::BF16 => each(bytes, |bytes| bf16::from_le_bytes(bytes).to_f32()),
+        Dtype::F64 => each(bytes, |bytes| f64::from_le_bytes(bytes) as f32),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_floats_become_float32() {
+        let values = [1.5f32, -0.25, 0.0, 1024.0];
+        let files = [
+            (Dtype::F32, values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()),
+            (Dtype::F16, values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect()),
+            (Dtype::BF16, values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect()),
+            (Dtype::F64, values.iter().flat_map(|value| f64::from(*value).to_le_bytes()).collect()),
+        ];
+        let counter = 7i64.to_le_bytes();
+        for (dtype, bytes) in &files {
+            let weights = TensorView::new(*dtype, vec![2, 2], bytes).expect("four values");
+            let counter = TensorView::new(Dtype::I64, vec![1], &counter).expect("one value");
+            let file = safetensors::serialize([("a.weights", weights), ("a.counter", counter)], None).expect("a file");
+            let (tensors, others) = floats_of_safetensors(&file, "a.").expect("a file");
+            let expected = NamedTensor { name: "weights".to_owned(), shape: vec![2, 2], data: values.to_vec() };
+            assert_eq!((tensors, others), (vec![expected], vec!["counter".to_owned()]), "{dtype:?}");
+            let error = from_safetensors(&file, "").expect_err("a file with a counter");
+            assert_eq!(error.to_string(), "not floating-point numbers: a.counter");
+        }
+    }
 }

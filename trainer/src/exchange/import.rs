@@ -1,4 +1,4 @@
-//! Weights to start from: a safetensors file under published MAE names, timm's or Hugging Face's.
+//! Weights to start from: a safetensors file under published MAE names, timm's or Hugging Face's, of any floats.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,7 +8,7 @@ use patchstream_model::{Engine, NamedTensor, StatePart};
 
 use super::{is_decoder, to_hugging_face};
 use crate::report::UserError;
-use crate::tensors::from_safetensors;
+use crate::tensors::floats_of_safetensors;
 
 /// What was taken from a file.
 pub(crate) struct Imported {
@@ -27,7 +27,8 @@ pub(crate) struct Imported {
 /// they are, since they follow from the grid. Every other shape must be right; all that are not are listed.
 pub(crate) fn import(path: &Path, engine: &mut dyn Engine) -> anyhow::Result<Imported> {
     let bytes = fs_err::read(path)?;
-    let file = from_safetensors(&bytes, "").with_context(|| format!("{} cannot be read", path.display()))?;
+    let (file, others) =
+        floats_of_safetensors(&bytes, "").with_context(|| format!("{} cannot be read", path.display()))?;
     let mut theirs: BTreeMap<String, NamedTensor> =
         file.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
     let own = engine.export(StatePart::Weights)?;
@@ -52,6 +53,9 @@ pub(crate) fn import(path: &Path, engine: &mut dyn Engine) -> anyhow::Result<Imp
                 weights.push(tensor);
             }
             Some(found) => wrong.push(format!("{} is {:?}, expected {:?}", tensor.name, found.shape, tensor.shape)),
+            None if others.contains(&tensor.name) => {
+                wrong.push(format!("{} holds no floating-point numbers", tensor.name));
+            }
             None => wrong.push(format!("{} is missing, expected {:?}", tensor.name, tensor.shape)),
         }
     }
@@ -61,7 +65,7 @@ pub(crate) fn import(path: &Path, engine: &mut dyn Engine) -> anyhow::Result<Imp
             .into());
     }
     engine.import(StatePart::Weights, &weights)?;
-    Ok(Imported { taken, fresh_decoder, new_positions, unused: theirs.into_keys().collect() })
+    Ok(Imported { taken, fresh_decoder, new_positions, unused: theirs.into_keys().chain(others).collect() })
 }
 
 /// One tensor of ours out of those that Hugging Face has in its place.
