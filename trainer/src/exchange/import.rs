@@ -27,8 +27,7 @@ pub(crate) struct Imported {
 /// they are, since they follow from the grid. Every other shape must be right; all that are not are listed.
 pub(crate) fn import(path: &Path, engine: &mut dyn Engine) -> anyhow::Result<Imported> {
     let bytes = fs_err::read(path)?;
-    let (file, others) =
-        floats_of_safetensors(&bytes, "").with_context(|| format!("{} cannot be read", path.display()))?;
+    let (file, others) = floats_of_safetensors(&bytes).with_context(|| format!("{} cannot be read", path.display()))?;
     let mut theirs: BTreeMap<String, NamedTensor> =
         file.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
     let own = engine.export(StatePart::Weights)?;
