@@ -1,6 +1,5 @@
 //! Named tensors as safetensors files and back.
 
-use anyhow::Context as _;
 use half::{bf16, f16};
 use patchstream_model::NamedTensor;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -28,8 +27,8 @@ pub(crate) fn from_safetensors(bytes: &[u8], prefix: &str) -> anyhow::Result<Vec
     let mut tensors = Vec::new();
     for (name, view) in file.iter() {
         let Some(name) = name.strip_prefix(prefix) else { continue };
-        let data = floats(&view).filter(|_| view.dtype() == Dtype::F32);
-        let data = data.with_context(|| format!("tensor `{name}` holds {:?}, expected F32", view.dtype()))?;
+        anyhow::ensure!(view.dtype() == Dtype::F32, "tensor `{name}` holds {:?}, expected F32", view.dtype());
+        let data = each(view.data(), f32::from_le_bytes);
         tensors.push(NamedTensor { name: name.to_owned(), shape: view.shape().to_vec(), data });
     }
     Ok(tensors)
@@ -49,10 +48,11 @@ pub(crate) fn floats_of_safetensors(bytes: &[u8]) -> anyhow::Result<(Vec<NamedTe
     Ok((tensors, others))
 }
 
+fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    bytes.as_chunks().0.iter().map(|bytes| value(*bytes)).collect()
+}
+
 fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
-    fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
-        bytes.as_chunks().0.iter().map(|bytes| value(*bytes)).collect()
-    }
     let bytes = view.data();
     Some(match view.dtype() {
         Dtype::F32 => each(bytes, f32::from_le_bytes),

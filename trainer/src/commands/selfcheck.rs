@@ -7,6 +7,7 @@ mod correct;
 mod feeding;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use patchstream_datasets::Dataset;
@@ -72,9 +73,7 @@ pub(crate) fn run(arguments: &SelfcheckArgs) -> anyhow::Result<()> {
     if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
         return Err(UserError::new(format!("folder `{}` for the result does not exist", folder.display())).into());
     }
-    if let Some(data) = &arguments.data {
-        Dataset::open(data)?;
-    }
+    let dataset = arguments.data.as_deref().map(Dataset::open).transpose()?.map(Arc::new);
     let on_cpu = arguments.device == Device::Cpu;
     let preset = arguments.model.clone().unwrap_or_else(|| if on_cpu { "vit_micro" } else { "vit_base" }.to_owned());
     let flags = vec![("preset", preset)];
@@ -87,7 +86,8 @@ pub(crate) fn run(arguments: &SelfcheckArgs) -> anyhow::Result<()> {
         [] => sizes.into_iter().filter_map(NonZeroUsize::new).collect(),
         given => given.to_vec(),
     };
-    let report = compute_pool(Some(config.train.threads))?.install(|| check(&config, arguments, &batches))?;
+    let report =
+        compute_pool(Some(config.train.threads))?.install(|| check(&config, arguments, &batches, dataset.as_ref()))?;
     crate::training::write_whole(&arguments.out, (serde_json::to_string_pretty(&report)? + "\n").as_bytes())
         .with_context(|| format!("writing {}", arguments.out.display()))?;
     print(&summary(&report))?;
@@ -111,7 +111,12 @@ fn precisions(device: Device) -> &'static [MatmulPrecision] {
     }
 }
 
-fn check(config: &RunConfig, arguments: &SelfcheckArgs, batches: &[NonZeroUsize]) -> anyhow::Result<Report> {
+fn check(
+    config: &RunConfig,
+    arguments: &SelfcheckArgs,
+    batches: &[NonZeroUsize],
+    dataset: Option<&Arc<Dataset>>,
+) -> anyhow::Result<Report> {
     let device = arguments.device;
     // The first to touch the device: whatever is wrong with it shows here.
     let golden = correct::golden(device)?;
@@ -134,10 +139,9 @@ fn check(config: &RunConfig, arguments: &SelfcheckArgs, batches: &[NonZeroUsize]
             let plan = Plan { device, warm_up: WARM_UP, steps: arguments.steps };
             steps.push(timed(&config, bench_step::measure(&config, &plan)));
         }
-        if let Some(data) = &arguments.data {
-            data.clone_into(&mut config.data.path);
+        if let Some(dataset) = dataset {
             config.train.batch_size = batches[0];
-            feeding.push(timed(&config, feeding::measure(&config, device, arguments.steps)));
+            feeding.push(timed(&config, feeding::measure(&config, dataset, device, arguments.steps)));
         }
     }
     let right = golden.passed && determinism.passed && against_cpu.iter().all(|cpu| cpu.passed);

@@ -19,7 +19,7 @@ const IMAGES: usize = 8;
 fn allowed_of_cpu(precision: MatmulPrecision) -> f64 {
     match precision {
         MatmulPrecision::Float32 => 1e-3,
-        // A factor is rounded by up to 2^-11, ten layers one after another, and moments are of gradients.
+        // A factor is rounded by up to 2^-11, some forty products one after another, and moments are of gradients.
         MatmulPrecision::Tf32 => 1e-2,
     }
 }

@@ -44,8 +44,12 @@ impl Feeding {
     }
 }
 
-pub(super) fn measure(config: &RunConfig, device: Device, steps: NonZeroUsize) -> anyhow::Result<Feeding> {
-    let dataset = Arc::new(Dataset::open(&config.data.path)?);
+pub(super) fn measure(
+    config: &RunConfig,
+    dataset: &Arc<Dataset>,
+    device: Device,
+    steps: NonZeroUsize,
+) -> anyhow::Result<Feeding> {
     let mut config = config.clone();
     config.fill_pixel_scale(dataset.manifest().pixel_stats());
     let rows = NonZeroUsize::new(dataset.manifest().rows() as usize).unwrap_or(NonZeroUsize::MIN);
@@ -53,7 +57,7 @@ pub(super) fn measure(config: &RunConfig, device: Device, steps: NonZeroUsize) -
     config.validate()?;
     let mut engine = config.open_on(device)?;
     let schedule = data_schedule(&config, Cursor::default());
-    let stream = PatchStream::start(dataset, schedule, &config.pipeline(None)?)?;
+    let stream = PatchStream::start(Arc::clone(dataset), schedule, &config.pipeline(None)?)?;
     let mut feed = Feed::start(stream, engine.as_ref())?;
     let adamw = config.adamw(config.train.base_lr);
 
@@ -82,7 +86,7 @@ pub(super) fn measure(config: &RunConfig, device: Device, steps: NonZeroUsize) -
     }
     let ms_per_step = |time: Duration| 1e3 * time.as_secs_f64() / steps.get() as f64;
     Ok(Feeding {
-        data: config.data.path.clone(),
+        data: dataset.location().to_string(),
         matmul_precision: config.train.matmul_precision,
         batch: fed.batch.rows(),
         workers: config.data.workers.get(),
