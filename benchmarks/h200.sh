@@ -5,14 +5,14 @@
 #
 # PROGRAM is `patchstream` built with CUDA (README, "On CUDA"); it needs a driver for CUDA 13.0 and cuBLAS 13, which is taken
 # from PyTorch's packages where the system has none. python3 must have torch and Pillow. Leaves in FOLDER: card.txt,
-# selfcheck.json, pretrain.jsonl, torch.jsonl, and log.txt with what went wrong. Ends within SECONDS_MAX (560), the most important
+# selfcheck.json, pretrain.jsonl, torch.jsonl, and log.txt with what went wrong. Ends within 560 seconds, the most important
 # first. Where the program has to travel, `strip` and `gzip` make 20 MB of 114.
 #
 # It has met no GPU yet. MODEL, BATCHES and STEPS make it small enough to be tried with the driver of tests/cuda, where it ran
 # up to PyTorch, which wants the real one.
 set -euo pipefail
 program=$(realpath "${1:?the program}") folder=${2:?a folder for the results}
-model=${MODEL:-vit_base} batches=${BATCHES:-256 64} steps=${STEPS:-20} seconds=${SECONDS_MAX:-560}
+model=${MODEL:-vit_base} batches=${BATCHES:-256 64} steps=${STEPS:-20} seconds=560
 cd "$(dirname "$0")/.."
 mkdir -p "$folder"
 folder=$(realpath "$folder")
